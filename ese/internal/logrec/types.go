@@ -1,0 +1,32 @@
+package logrec
+
+// Type says what a log record holds. Types below 16 belong to the log itself, the others to
+// the engine. Numbers are never reused (docs/format-log.md, "Record types").
+type Type uint8
+
+// The record types. The reserved ones have numbers so that a later version can add them
+// without a new format; this version refuses a log that holds one.
+const (
+	TypeNone      Type = 0 // preallocated space: the end of what was written
+	TypeEnd       Type = 1 // the last record of a generation
+	TypeFlushMark Type = 2 // the first record of each write; proves what was durable before it
+
+	TypeNode     Type = 16 // one change of one leaf node by a transaction, or its compensation
+	TypeMacro    Type = 17 // an atomic change of several pages, never undone
+	TypeCommit   Type = 18 // a transaction is committed
+	TypeRollback Type = 19 // a transaction is wholly undone
+	TypeStream   Type = 20 // bytes of a .stm file
+	TypeCreateDB Type = 21 // a database file is made
+	TypeAttach   Type = 22 // a database is attached
+	TypeDetach   Type = 23 // a database is detached clean
+	TypeNewTree  Type = 24 // a tree was made by a transaction; undone by giving its pages back
+	TypeTerm     Type = 25 // clean end of the instance
+
+	TypeReservedDelta       Type = 32 // escrow columns
+	TypeReservedSchema      Type = 33 // online schema change
+	TypeReservedBackupBegin Type = 34
+	TypeReservedBackupEnd   Type = 35
+	TypeReservedMove        Type = 36 // page and mailbox move
+	TypeReservedCompressed  Type = 37 // stream bytes, compressed
+	TypeReservedEncrypted   Type = 38 // stream bytes, encrypted
+)
