@@ -1,16 +1,9 @@
 package logrec
 
-// Type says what a log record holds. Types below 16 belong to the log itself, the others to
-// the engine. Numbers are never reused (docs/format-log.md, "Record types").
-type Type uint8
-
-// The record types. The reserved ones have numbers so that a later version can add them
-// without a new format; this version refuses a log that holds one.
+// The engine's record types. The reserved ones have numbers so that a later version can add
+// them without a new format; this version refuses a log that holds one. Numbers are never
+// reused (docs/format-log.md, "Record types").
 const (
-	TypeNone      Type = 0 // preallocated space: the end of what was written
-	TypeEnd       Type = 1 // the last record of a generation
-	TypeFlushMark Type = 2 // the first record of each write; proves what was durable before it
-
 	TypeNode     Type = 16 // one change of one leaf node by a transaction, or its compensation
 	TypeMacro    Type = 17 // an atomic change of several pages, never undone
 	TypeCommit   Type = 18 // a transaction is committed
