@@ -1,0 +1,307 @@
+package record
+
+import (
+	"encoding/binary"
+	"sort"
+)
+
+// Record is a decoded view of an encoded record. The zero value has no columns.
+type Record struct {
+	bytes     []byte
+	bitmap    int // where the NULL bits start
+	varTable  int // where the table of variable ends starts; it is the end of the NULL bits
+	varData   int
+	tagged    int // where the array of tagged columns starts
+	tags      int // number of tagged columns
+	fixedLast ColumnID
+	varLast   ColumnID
+	largePage bool
+	sorted    bool // tagged columns stand in order of their ids
+}
+
+// Parse checks every offset of an encoded record.
+func Parse(b []byte, largePage bool) (Record, error) {
+	if len(b) < headerSize {
+		return Record{}, corrupt("%d bytes", len(b))
+	}
+	r := Record{
+		bytes: b, fixedLast: ColumnID(b[0]), varLast: ColumnID(b[1]),
+		varTable: int(binary.LittleEndian.Uint16(b[2:])), largePage: largePage,
+	}
+	r.bitmap = r.varTable - bitmapBytes(r.fixedLast)
+	switch {
+	case r.fixedLast > LastFixed:
+		return Record{}, corrupt("last fixed column %d", r.fixedLast)
+	case r.varLast < FirstVar-1:
+		return Record{}, corrupt("last variable column %d", r.varLast)
+	case r.bitmap < headerSize || r.varTable > len(b):
+		return Record{}, corrupt("end of fixed columns %d in %d bytes", r.varTable, len(b))
+	}
+	if err := r.parseVar(); err != nil {
+		return Record{}, err
+	}
+	if err := r.parseTagged(); err != nil {
+		return Record{}, err
+	}
+	return r, nil
+}
+
+func (r *Record) parseVar() error {
+	count := int(r.varLast - (FirstVar - 1))
+	r.varData = r.varTable + 2*count
+	if r.varData > len(r.bytes) {
+		return corrupt("table of %d variable columns over the end", count)
+	}
+	end := 0
+	for i := range count {
+		next := r.varEnd(i)
+		if next < end || r.varData+next > len(r.bytes) {
+			return corrupt("variable column %d ends at %d", int(FirstVar)+i, next)
+		}
+		end = next
+	}
+	r.tagged = r.varData + end
+	return nil
+}
+
+// varEnd is where the i-th variable column ends, relative to varData.
+func (r *Record) varEnd(i int) int {
+	return int(binary.LittleEndian.Uint16(r.bytes[r.varTable+2*i:]) & offsetMask)
+}
+
+func (r *Record) parseTagged() error {
+	area := r.bytes[r.tagged:]
+	r.sorted = true
+	if len(area) == 0 {
+		return nil
+	}
+	if len(area) < taggedEntry {
+		return corrupt("%d bytes after the variable columns", len(area))
+	}
+	first := r.tagOffset(0)
+	if first == 0 || first%taggedEntry != 0 || first > len(area) {
+		return corrupt("first tagged column at %d of %d bytes", first, len(area))
+	}
+	r.tags = first / taggedEntry
+	offset := first
+	for i := range r.tags {
+		next := r.tagOffset(i)
+		if next < offset || next > len(area) {
+			return corrupt("tagged column %d at %d of %d bytes", r.tagID(i), next, len(area))
+		}
+		offset = next
+		if !r.tagID(i).IsTagged() {
+			return corrupt("tagged column with id %d", r.tagID(i))
+		}
+		if i > 0 && r.tagID(i) <= r.tagID(i-1) {
+			r.sorted = false // columns of a template table stand first
+		}
+	}
+	for i := range r.tags {
+		if from, to := r.tagBounds(i); r.tagHasHeader(i) && from == to {
+			return corrupt("tagged column %d has no header byte", r.tagID(i))
+		}
+	}
+	return nil
+}
+
+func (r *Record) tagID(i int) ColumnID {
+	return ColumnID(binary.LittleEndian.Uint16(r.bytes[r.tagged+taggedEntry*i:]))
+}
+
+func (r *Record) tagEntry(i int) uint16 {
+	return binary.LittleEndian.Uint16(r.bytes[r.tagged+taggedEntry*i+2:])
+}
+
+// tagOffset is where the i-th tagged column's data starts, relative to the array.
+func (r *Record) tagOffset(i int) int {
+	if r.largePage {
+		return int(r.tagEntry(i) & offsetMask)
+	}
+	return int(r.tagEntry(i) & smallMask)
+}
+
+func (r *Record) tagBounds(i int) (from, to int) {
+	from, to = r.tagged+r.tagOffset(i), len(r.bytes)
+	if i+1 < r.tags {
+		to = r.tagged + r.tagOffset(i+1)
+	}
+	return from, to
+}
+
+func (r *Record) tagHasHeader(i int) bool {
+	return r.largePage || r.tagEntry(i)&smallHeader != 0
+}
+
+// FixedLast is the last fixed column present, 0 for none.
+func (r Record) FixedLast() ColumnID { return r.fixedLast }
+
+// Fits reports whether the record's fixed columns end where the layout says.
+func (r Record) Fits(l *Layout) bool {
+	if r.fixedLast == 0 {
+		return r.bitmap == headerSize || r.bytes == nil
+	}
+	_, end, ok := l.place(r.fixedLast)
+	return ok && end == r.bitmap
+}
+
+// Fixed returns a fixed column; ok is false when it is NULL or absent.
+func (r Record) Fixed(l *Layout, id ColumnID) (data []byte, ok bool) {
+	if id == 0 || id > r.fixedLast {
+		return nil, false
+	}
+	start, end, ok := l.place(id)
+	if !ok || end > r.bitmap || r.fixedNull(id) {
+		return nil, false
+	}
+	return r.bytes[start:end:end], true
+}
+
+func (r Record) fixedNull(id ColumnID) bool {
+	return r.bytes[r.bitmap+int(id-1)/8]&(1<<((id-1)%8)) != 0
+}
+
+// Present reports whether a column has a place in the record, be it for a NULL; an absent
+// column has its default value.
+func (r Record) Present(id ColumnID) bool {
+	switch {
+	case id.IsFixed():
+		return id <= r.fixedLast
+	case id.IsVar():
+		return id <= r.varLast
+	}
+	_, ok := r.Tagged(id)
+	return ok
+}
+
+// Var returns a variable column; ok is false when it is NULL or absent.
+func (r Record) Var(id ColumnID) (data []byte, ok bool) {
+	if !id.IsVar() || id > r.varLast {
+		return nil, false
+	}
+	i := int(id - FirstVar)
+	if binary.LittleEndian.Uint16(r.bytes[r.varTable+2*i:])&varNull != 0 {
+		return nil, false
+	}
+	from, to := r.varData, r.varData+r.varEnd(i)
+	if i > 0 {
+		from += r.varEnd(i - 1)
+	}
+	return r.bytes[from:to:to], true
+}
+
+// Tagged returns a tagged column; ok is false when it is absent.
+func (r Record) Tagged(id ColumnID) (t Tagged, ok bool) {
+	if r.sorted {
+		i := sort.Search(r.tags, func(i int) bool { return r.tagID(i) >= id })
+		if i < r.tags && r.tagID(i) == id {
+			return r.tag(i), true
+		}
+		return Tagged{}, false
+	}
+	for i := range r.tags {
+		if r.tagID(i) == id {
+			return r.tag(i), true
+		}
+	}
+	return Tagged{}, false
+}
+
+// EachTagged calls fn for the tagged columns in stored order until it returns false.
+func (r Record) EachTagged(fn func(id ColumnID, t Tagged) bool) {
+	for i := range r.tags {
+		if !fn(r.tagID(i), r.tag(i)) {
+			return
+		}
+	}
+}
+
+func (r *Record) tag(i int) Tagged {
+	from, to := r.tagBounds(i)
+	t := Tagged{Data: r.bytes[from:to:to], Null: !r.largePage && r.tagEntry(i)&smallNull != 0}
+	if !r.tagHasHeader(i) {
+		return t
+	}
+	header := t.Data[0]
+	t.Data = t.Data[1:]
+	t.Null = t.Null || header&headerNull != 0
+	t.LongValue = header&headerLong != 0
+	t.Compressed = header&headerPacked != 0
+	t.Separated = header&headerLID != 0
+	t.MultiValue = header&headerMulti != 0
+	t.TwoValues = header&headerTwo != 0
+	t.Encrypted = header&headerSecret != 0
+	return t
+}
+
+// Tagged is the stored form of a tagged column.
+type Tagged struct {
+	Data []byte
+	// Null is an explicit NULL, which hides the column's default value.
+	Null bool
+	// Separated means that Data is the little-endian id of a long value.
+	Separated bool
+	// LongValue means that the column is LongBinary or LongText.
+	LongValue bool
+	// Compressed means that Data is for Decompress.
+	Compressed bool
+	// Encrypted means that Data cannot be read.
+	Encrypted bool
+	// MultiValue and TwoValues mean that Data is for Values.
+	MultiValue bool
+	TwoValues  bool
+}
+
+// Values returns the column's values: none for NULL, usually one.
+func (t Tagged) Values() ([]Tagged, error) {
+	switch {
+	case t.Null:
+		return nil, nil
+	case t.TwoValues:
+		return t.twoValues()
+	case t.MultiValue:
+		return t.multiValues()
+	}
+	return []Tagged{t}, nil
+}
+
+// twoValues splits the compact form: the size of the first in one byte.
+func (t Tagged) twoValues() ([]Tagged, error) {
+	if len(t.Data) == 0 || int(t.Data[0]) > len(t.Data)-1 {
+		return nil, corrupt("two values in %d bytes", len(t.Data))
+	}
+	first, second := t, t
+	end := 1 + int(t.Data[0])
+	first.Data, second.Data = t.Data[1:end:end], t.Data[end:]
+	first.TwoValues, first.MultiValue = false, false
+	second.TwoValues, second.MultiValue, second.Compressed = false, false, false
+	return []Tagged{first, second}, nil
+}
+
+func (t Tagged) multiValues() ([]Tagged, error) {
+	const separated = 0x8000
+	if len(t.Data) < 2 {
+		return nil, corrupt("multi-values in %d bytes", len(t.Data))
+	}
+	entry := func(i int) uint16 { return binary.LittleEndian.Uint16(t.Data[2*i:]) }
+	table := int(entry(0) & offsetMask)
+	if table == 0 || table%2 != 0 || table > len(t.Data) {
+		return nil, corrupt("multi-values start at %d of %d bytes", table, len(t.Data))
+	}
+	values := make([]Tagged, table/2)
+	for i := range values {
+		from, to := int(entry(i)&offsetMask), len(t.Data)
+		if i+1 < len(values) {
+			to = int(entry(i+1) & offsetMask)
+		}
+		if from > to || to > len(t.Data) {
+			return nil, corrupt("multi-value %d from %d to %d", i, from, to)
+		}
+		// Only the first value can be compressed.
+		values[i] = Tagged{
+			Data: t.Data[from:to:to], Separated: entry(i)&separated != 0,
+			LongValue: t.LongValue, Compressed: t.Compressed && i == 0, Encrypted: t.Encrypted,
+		}
+	}
+	return values, nil
+}
