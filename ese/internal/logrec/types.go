@@ -1,5 +1,18 @@
 package logrec
 
+// Type is the kind of a record. Types below 16 belong to the log itself.
+type Type uint8
+
+// The log's own record types.
+const (
+	TypeNone          Type = 0 // preallocated space: the end of what was written
+	TypeEnd           Type = 1 // the last record of a generation
+	TypeFlushMark     Type = 2 // the first record of each write
+	TypeFragmentBegin Type = 3 // reserved
+	TypeFragment      Type = 4 // reserved
+	FirstEngineType   Type = 16
+)
+
 // The engine's record types. The reserved ones have numbers so that a later version can add
 // them without a new format; this version refuses a log that holds one. Numbers are never
 // reused (docs/format-log.md, "Record types").

@@ -1,0 +1,121 @@
+package logrec
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestLogPos(t *testing.T) {
+	p := MakePos(0x12, 5*SectorSize+7)
+	if p.Generation() != 0x12 || p.Sector() != 5 || p.Byte() != 7 || p.Offset() != 5*SectorSize+7 {
+		t.Fatalf("position %v does not come apart", p)
+	}
+	if got := p.String(); got != "(0x12,5,7)" {
+		t.Errorf("String = %q", got)
+	}
+	if MakePos(1, 60*SectorSize) >= MakePos(2, 0) {
+		t.Error("positions do not compare by generation first")
+	}
+}
+
+func TestLogTime(t *testing.T) {
+	for _, want := range []time.Time{
+		{},
+		time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC),
+		time.Date(2026, 11, 23, 23, 59, 59, 999e6, time.UTC),
+		time.Date(2155, 12, 31, 1, 2, 3, 128e6, time.UTC),
+	} {
+		if got := MakeLogTime(want).Time(); !got.Equal(want) {
+			t.Errorf("%v came back as %v", want, got)
+		}
+	}
+	lt := MakeLogTime(time.Date(2026, 11, 23, 10, 47, 5, 999e6, time.UTC))
+	if lt != (LogTime{5, 47, 10, 23, 11, 126, 0xcf, 0x0e}) {
+		t.Errorf("encoded as %x", lt[:])
+	}
+}
+
+func TestSignature(t *testing.T) {
+	s := NewSignature(0x01020304, time.Unix(1e9, 0), "a name that is longer than 16 bytes")
+	var b [SignatureSize]byte
+	s.Encode(b[:])
+	if DecodeSignature(b[:]) != s {
+		t.Error("signature changed on the way")
+	}
+	if s.IsZero() || !(Signature{}).IsZero() {
+		t.Error("IsZero is wrong")
+	}
+}
+
+func seal(pos LogPos, typ Type, prev uint32, payload []byte) []byte {
+	var h [FrameHeaderSize]byte
+	SealFrame(&h, pos, typ, prev, payload)
+	b := append(h[:], payload...)
+	return append(b, make([]byte, FrameSize(len(payload))-len(b))...)
+}
+
+func TestFrame(t *testing.T) {
+	pos := MakePos(3, 8192)
+	for _, payload := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte("ab"), 5000)} {
+		b := seal(pos, 17, 99, payload)
+		f, ok := DecodeFrame(b, pos)
+		if !ok || f.Type != 17 || f.Prev != 99 || !bytes.Equal(f.Payload, payload) || f.Size() != len(b) {
+			t.Fatalf("payload of %d: %+v, %v", len(payload), f, ok)
+		}
+		if _, ok := DecodeFrame(b, pos+8); ok {
+			t.Error("a frame is valid at another place")
+		}
+		if _, ok := DecodeFrame(b, MakePos(4, 8192)); ok {
+			t.Error("a frame is valid in another generation")
+		}
+		for i := 0; i < 8*(FrameHeaderSize+len(payload)); i += 1 + i/300 {
+			b[i/8] ^= 1 << (i % 8)
+			if _, ok := DecodeFrame(b, pos); ok {
+				t.Fatalf("flipped bit %d was not seen", i)
+			}
+			b[i/8] ^= 1 << (i % 8)
+		}
+	}
+}
+
+func TestMark(t *testing.T) {
+	var p [MarkPayloadSize]byte
+	pos := MakePos(9, 4096)
+	PutMark(&p, pos, 7, 1234)
+	b := seal(pos, TypeFlushMark, 5, p[:])
+	if !IsMark(b, pos, 7) {
+		t.Error("a mark is not recognised")
+	}
+	if IsMark(b, pos, 8) || IsMark(b, pos+8, 7) || IsMark(b[:31], pos, 7) {
+		t.Error("a mark is recognised for another file or place")
+	}
+}
+
+func TestCorruptError(t *testing.T) {
+	err := error(&CorruptError{File: "E00.log", Pos: MakePos(1, 4096), Reason: "torn", Err: ErrLogCorrupt})
+	if !errors.Is(err, ErrLogCorrupt) {
+		t.Error("does not unwrap to its sentinel")
+	}
+	if got := err.Error(); got != "E00.log at (0x1,1,0): torn: log file corrupt (-501)" {
+		t.Errorf("Error = %q", got)
+	}
+}
+
+func FuzzDecodeFrame(f *testing.F) {
+	f.Add(seal(MakePos(1, 4096), 16, 0, []byte("payload")))
+	f.Add(make([]byte, 40))
+	f.Add([]byte{1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 16, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fr, ok := DecodeFrame(b, MakePos(1, 4096))
+		if !ok {
+			return
+		}
+		again := seal(MakePos(1, 4096), fr.Type, fr.Prev, fr.Payload)
+		if fr.Flags == 0 && !bytes.Equal(again[:FrameHeaderSize+len(fr.Payload)], b[:FrameHeaderSize+len(fr.Payload)]) {
+			t.Error("a decoded frame encodes differently")
+		}
+		IsMark(b, MakePos(1, 4096), 0)
+	})
+}

@@ -1,0 +1,194 @@
+package wal
+
+import (
+	"fmt"
+
+	"pillarbox/ese/internal/logrec"
+)
+
+// offset is where in the current file the next record goes.
+func (l *Log) offset() int64 { return l.head - l.cur.base }
+
+func (l *Log) position() logrec.LogPos { return logrec.MakePos(l.cur.hdr.Gen, l.offset()) }
+
+// Append copies a record, given in parts, into the ring. It returns the record's position and
+// the position behind it, which FlushTo takes. It waits only when the ring is full or the next
+// generation is not prepared; in the latter case the error may be that of the preparation (no
+// space left), nothing was appended, and a later call may succeed.
+func (l *Log) Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error) {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	if n > l.MaxRecord() {
+		return 0, 0, fmt.Errorf("append %d bytes, at most %d: %w", n, l.MaxRecord(), ErrTooLarge)
+	}
+	if err := l.lockFor(logrec.FrameSize(n)); err != nil {
+		return 0, 0, err
+	}
+	defer l.mu.Unlock()
+	if l.needMark {
+		l.putMark()
+	}
+	start = l.put(typ, parts...)
+	end = l.position()
+	l.end.Store(uint64(end))
+	return start, end, nil
+}
+
+// obstacle is why a record cannot be put into the ring now.
+type obstacle uint8
+
+const (
+	obstacleNone obstacle = iota
+	obstacleFlush
+	obstaclePrepare
+)
+
+// lockFor locks mu with room for a frame of this size in the current generation and in the
+// ring. On an error mu is not locked.
+func (l *Log) lockFor(size int) error {
+	for {
+		l.mu.Lock()
+		if err := l.usable(); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		what := l.admit(size)
+		if what == obstacleNone {
+			return nil
+		}
+		l.mu.Unlock()
+		if err := l.clear(what); err != nil {
+			return err
+		}
+	}
+}
+
+// usable is called with mu held.
+func (l *Log) usable() error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if l.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// clear removes an obstacle, or waits while somebody else does.
+func (l *Log) clear(what obstacle) error {
+	if what == obstacleFlush {
+		return l.FlushTo(l.End())
+	}
+	return l.awaitNext()
+}
+
+// admit makes sure that a frame of this size, and End behind it, fit; it rolls when they do not.
+func (l *Log) admit(size int) obstacle {
+	need := size
+	if l.needMark {
+		need += markSize
+	}
+	if l.offset()+int64(need)+endSize > l.cur.hdr.Bytes {
+		if what := l.roll(); what != obstacleNone {
+			return what
+		}
+		need = size + markSize
+	}
+	if l.head-l.tail+int64(need) > int64(len(l.ring)) {
+		return obstacleFlush
+	}
+	return obstacleNone
+}
+
+// roll writes End and makes the prepared generation the current one. The ring never holds more
+// than two generations, so an earlier roll must have been flushed.
+func (l *Log) roll() obstacle {
+	switch {
+	case l.closing != nil:
+		return obstacleFlush
+	case l.next == nil:
+		if l.waited != l.cur.hdr.Gen {
+			l.waited = l.cur.hdr.Gen
+			l.stats.rollsWaited.Add(1)
+		}
+		return obstaclePrepare
+	case l.head-l.tail+endSize > int64(len(l.ring)):
+		return obstacleFlush
+	}
+	l.put(logrec.TypeEnd)
+	l.closing, l.closeAt = l.cur, l.head
+	l.cur, l.next = l.next, nil
+	l.cur.base = l.head - headerSize
+	l.chain = l.cur.hdr.chainStart()
+	l.needMark = true
+	l.end.Store(uint64(l.position()))
+	l.stats.rolls.Add(1)
+	return obstacleNone
+}
+
+// putMark puts the FlushMark in front of the first record of a flush. At that time the flush
+// before may still be under way; but this one is written only after that was synced, and then
+// the mark says the truth: all before it is durable.
+func (l *Log) putMark() {
+	logrec.PutMark(&l.mark, l.position(), l.cur.hdr.Key, l.o.Rand())
+	l.put(logrec.TypeFlushMark, l.mark[:])
+	l.needMark = false
+}
+
+// put copies one frame into the ring, which has room for it.
+func (l *Log) put(typ logrec.Type, parts ...[]byte) logrec.LogPos {
+	pos := l.position()
+	l.chain = logrec.SealFrame(&l.header, pos, typ, l.chain, parts...)
+	l.copyIn(l.header[:])
+	for _, p := range parts {
+		l.copyIn(p)
+	}
+	// The padding must be zero whatever the ring held before.
+	for l.head%logrec.FrameAlign != 0 {
+		l.ring[l.head%int64(len(l.ring))] = 0
+		l.head++
+	}
+	l.stats.records.Add(1)
+	return pos
+}
+
+func (l *Log) copyIn(p []byte) {
+	n := copy(l.ring[l.head%int64(len(l.ring)):], p)
+	copy(l.ring, p[n:])
+	l.head += int64(len(p))
+}
+
+// span returns the ring's bytes of the counts from..to, in up to two pieces.
+func (l *Log) span(from, to int64) (a, b []byte) {
+	size := int64(len(l.ring))
+	i, n := from%size, to-from
+	if i+n <= size {
+		return l.ring[i : i+n], nil
+	}
+	return l.ring[i:], l.ring[:n-(size-i)]
+}
+
+// Roll closes the current generation, unless it holds no record, and returns when that is on
+// disk.
+func (l *Log) Roll() error {
+	for {
+		l.mu.Lock()
+		if err := l.usable(); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		what := obstacleNone
+		if l.offset() > headerSize {
+			what = l.roll()
+		}
+		l.mu.Unlock()
+		if what == obstacleNone {
+			return l.FlushTo(l.End())
+		}
+		if err := l.clear(what); err != nil {
+			return err
+		}
+	}
+}
