@@ -1,0 +1,236 @@
+package version
+
+import (
+	"sync/atomic"
+
+	"pillarbox/ese/internal/logrec"
+)
+
+// Tx is one transaction's place in the version store. Its methods are for one goroutine.
+type Tx struct {
+	ID    logrec.TxID
+	Begin Seq           // it sees commits up to this one
+	Last  logrec.LogPos // its newest log record; 0 when it has none
+	// Horizon is the log position up to which the log must be durable before anything that
+	// this transaction learned may reach a client (engine.md rule 1).
+	Horizon  logrec.LogPos
+	ReadOnly bool
+
+	seq     atomic.Uint64 // its commit's number; 0 while it is open
+	first   atomic.Uint64 // a log position at or before its first record; 0 = no record
+	changes []*Change
+
+	list       *txList
+	prev, next *Tx
+}
+
+// txList is a list of running transactions in the order of Begin.
+type txList struct{ head, tail *Tx }
+
+func (l *txList) add(tx *Tx) {
+	tx.list, tx.prev, tx.next = l, l.tail, nil
+	if l.tail != nil {
+		l.tail.next = tx
+	} else {
+		l.head = tx
+	}
+	l.tail = tx
+}
+
+func (l *txList) remove(tx *Tx) {
+	if tx.prev != nil {
+		tx.prev.next = tx.next
+	} else {
+		l.head = tx.next
+	}
+	if tx.next != nil {
+		tx.next.prev = tx.prev
+	} else {
+		l.tail = tx.prev
+	}
+	tx.list, tx.prev, tx.next = nil, nil, nil
+}
+
+// Begin starts a transaction: a read-write one at the pre-commit horizon, a read-only one at
+// the durable horizon unless latest is set.
+func (s *Store) Begin(tx *Tx, readOnly, latest bool) {
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	tx.ReadOnly = readOnly
+	if readOnly && !latest {
+		tx.Begin = Seq(s.durable.Load())
+		s.past.add(tx)
+		return
+	}
+	tx.Begin = Seq(s.last.Load())
+	tx.Horizon = logrec.LogPos(s.lastPos.Load())
+	if !readOnly {
+		tx.ID = logrec.TxID(s.nextID)
+		s.nextID++
+	}
+	s.now.add(tx)
+}
+
+// End forgets a transaction that has committed or is wholly undone.
+func (s *Store) End(tx *Tx) {
+	s.activeMu.Lock()
+	if tx.list != nil {
+		tx.list.remove(tx)
+	}
+	s.activeMu.Unlock()
+}
+
+// Logged says that tx is about to log its first record, at or after pos.
+func (tx *Tx) Logged(pos logrec.LogPos) {
+	if tx.first.Load() == 0 {
+		tx.first.Store(uint64(pos))
+	}
+}
+
+// HasLogged tells whether the transaction has written anything.
+func (tx *Tx) HasLogged() bool { return tx.first.Load() != 0 }
+
+// Mark is the number of changes so far; rolling back to it undoes those after.
+func (tx *Tx) Mark() int { return len(tx.changes) }
+
+// Newest returns the newest change, or nil.
+func (tx *Tx) Newest() *Change {
+	if len(tx.changes) == 0 {
+		return nil
+	}
+	return tx.changes[len(tx.changes)-1]
+}
+
+// Pop forgets the newest change, after it was undone.
+func (tx *Tx) Pop() { tx.changes = tx.changes[:len(tx.changes)-1] }
+
+// Commit runs write, which appends the commit record, and makes tx visible to transactions
+// that begin after it. The log position returned is the end of the record.
+func (s *Store) Commit(tx *Tx, write func() (logrec.LogPos, error)) (logrec.LogPos, error) {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	end, err := write()
+	if err != nil {
+		return 0, err
+	}
+	seq := Seq(s.last.Load() + 1)
+	tx.seq.Store(uint64(seq))
+	s.pending = append(s.pending, pendingEnd{seq, logrec.LogPos(tx.first.Load()), end})
+	if len(tx.changes) > 0 {
+		s.done = append(s.done, tx)
+	}
+	s.activeMu.Lock()
+	s.last.Store(uint64(seq))
+	s.lastPos.Store(uint64(end))
+	if tx.list != nil {
+		tx.list.remove(tx)
+	}
+	s.activeMu.Unlock()
+	return end, nil
+}
+
+// RolledBack ends a transaction whose rollback record ends at end.
+func (s *Store) RolledBack(tx *Tx, end logrec.LogPos) {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	first := logrec.LogPos(tx.first.Load())
+	s.pending = append(s.pending, pendingEnd{Seq(s.last.Load()), first, end})
+	s.End(tx)
+}
+
+// Durable moves the durable horizon: the log is synced up to pos.
+func (s *Store) Durable(pos logrec.LogPos) {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	n := 0
+	for n < len(s.pending) && s.pending[n].end <= pos {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	s.activeMu.Lock()
+	s.durable.Store(uint64(s.pending[n-1].seq))
+	s.activeMu.Unlock()
+	s.pending = append(s.pending[:0], s.pending[n:]...)
+}
+
+// Oldest is the oldest horizon that a snapshot has or may still begin at.
+func (s *Store) Oldest() Seq {
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	o := Seq(s.durable.Load())
+	if s.now.head != nil {
+		o = min(o, s.now.head.Begin)
+	}
+	if s.past.head != nil {
+		o = min(o, s.past.head.Begin)
+	}
+	return o
+}
+
+// OldestRecord is a log position at or before the first record of every transaction whose end
+// is not durable, or limit when none lies before it: the checkpoint may not pass it, or a
+// crash would leave a transaction whose records recovery does not meet.
+func (s *Store) OldestRecord(limit logrec.LogPos) logrec.LogPos {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	for _, p := range s.pending {
+		if p.first != 0 {
+			limit = min(limit, p.first)
+		}
+	}
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	for tx := s.now.head; tx != nil; tx = tx.next {
+		if f := logrec.LogPos(tx.first.Load()); f != 0 {
+			limit = min(limit, f)
+		}
+	}
+	return limit
+}
+
+// Active is the number of running transactions.
+func (s *Store) Active() (n int) {
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	for _, l := range []*txList{&s.now, &s.past} {
+		for tx := l.head; tx != nil; tx = tx.next {
+			n++
+		}
+	}
+	return n
+}
+
+// Deleted is a row that its transaction deleted and nobody can see any more.
+type Deleted struct {
+	Tree TreeID
+	Key  []byte
+}
+
+// Clean removes the changes of up to limit committed transactions that every snapshot
+// includes. It returns the rows to be removed from their pages and the number of
+// transactions done.
+func (s *Store) Clean(limit int) (rows []Deleted, n int) {
+	oldest := s.Oldest()
+	for n < limit {
+		s.commitMu.Lock()
+		if len(s.done) == 0 || Seq(s.done[0].seq.Load()) > oldest {
+			s.commitMu.Unlock()
+			break
+		}
+		tx := s.done[0]
+		s.done[0] = nil
+		s.done = s.done[1:]
+		s.commitMu.Unlock()
+		for _, c := range tx.changes {
+			last := s.remove(c)
+			if last && c.Op == logrec.NodeFlagDelete {
+				rows = append(rows, Deleted{c.Tree, c.Key})
+			}
+		}
+		tx.changes = nil
+		n++
+	}
+	return rows, n
+}

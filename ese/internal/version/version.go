@@ -1,0 +1,265 @@
+package version
+
+import (
+	"bytes"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"pillarbox/ese/internal/logrec"
+)
+
+// Seq orders commits; 0 is before all of them.
+type Seq uint64
+
+// TreeID names a tree in an instance: database and object id.
+type TreeID uint64
+
+// MakeTreeID makes a TreeID.
+func MakeTreeID(db logrec.DBID, obj uint32) TreeID { return TreeID(db)<<32 | TreeID(obj) }
+
+// Errors of the version store.
+var (
+	// ErrConflict: another transaction changed the row and is open, or committed after this
+	// one began. Roll back and try again.
+	ErrConflict = errors.New("write conflict (-1102)")
+	// ErrFull: too many earlier row states are kept for a long transaction.
+	ErrFull = errors.New("version store out of memory (-1069): a transaction has run too long or changed too much")
+)
+
+// Change is the state of a node before a transaction changed it.
+type Change struct {
+	Tree    TreeID
+	Key     []byte
+	Op      logrec.NodeOp
+	Pos     logrec.LogPos // of its log record
+	Prev    logrec.LogPos // of the transaction's record before it
+	Existed bool          // the node was there (not flagged deleted) before
+	Before  []byte        // its data then
+	tx      *Tx
+	older   *Change
+	bucket  *Change // next newest change with the same hash
+	hash    uint64
+}
+
+func (c *Change) size() int64 { return int64(len(c.Key)+len(c.Before)) + 160 }
+
+// Store is the version store of one instance.
+type Store struct {
+	limit  int64
+	bytes  atomic.Int64
+	seed   maphash.Seed
+	shards [64]shard
+
+	// Commits are appended to the log and numbered under commitMu, so that both orders agree.
+	commitMu sync.Mutex
+	pending  []pendingEnd // ended, end record not yet durable, in log order
+	done     []*Tx        // committed with changes, not yet cleaned, in commit order
+
+	last    atomic.Uint64 // pre-commit horizon
+	lastPos atomic.Uint64 // end of the newest commit record
+	durable atomic.Uint64 // durable horizon
+
+	activeMu sync.Mutex
+	now      txList // snapshots begun at the pre-commit horizon, oldest first
+	past     txList // snapshots begun at the durable horizon, oldest first
+	nextID   uint32
+}
+
+// pendingEnd is a transaction whose commit or rollback record ends at end.
+type pendingEnd struct {
+	seq        Seq // the horizon once the record is durable
+	first, end logrec.LogPos
+}
+
+type shard struct {
+	mu sync.RWMutex
+	n  atomic.Int64
+	m  map[uint64]*Change
+	_  [24]byte
+}
+
+// NewStore makes a store that keeps at most limit bytes of earlier states.
+func NewStore(limit int64) *Store {
+	s := &Store{limit: limit, seed: maphash.MakeSeed(), nextID: 1}
+	for i := range s.shards {
+		s.shards[i].m = make(map[uint64]*Change)
+	}
+	return s
+}
+
+// SetNextID makes the next transaction's id at least id: recovery has seen all below.
+func (s *Store) SetNextID(id logrec.TxID) {
+	s.activeMu.Lock()
+	s.nextID = max(s.nextID, uint32(id))
+	s.activeMu.Unlock()
+}
+
+// Bytes is what the kept states take, in bytes.
+func (s *Store) Bytes() int64 { return s.bytes.Load() }
+
+func (s *Store) hash(tree TreeID, key []byte) uint64 {
+	return maphash.Bytes(s.seed, key) ^ uint64(tree)*0x9e3779b97f4a7c15
+}
+
+func (s *Store) shard(h uint64) *shard { return &s.shards[h>>58] }
+
+// newest finds the newest change of a node; the shard's lock is held.
+func (sh *shard) newest(h uint64, tree TreeID, key []byte) *Change {
+	for c := sh.m[h]; c != nil; c = c.bucket {
+		if c.Tree == tree && bytes.Equal(c.Key, key) {
+			return c
+		}
+	}
+	return nil
+}
+
+// setNewest replaces the newest change old of a node by c; either may be nil. The shard's
+// lock is held.
+func (sh *shard) setNewest(h uint64, old, c *Change) {
+	var next *Change
+	if old != nil {
+		next = old.bucket
+		old.bucket = nil
+	} else {
+		next = sh.m[h]
+	}
+	repl := next
+	if c != nil {
+		c.bucket = next
+		repl = c
+	}
+	if old == nil || sh.m[h] == old {
+		if repl == nil {
+			delete(sh.m, h)
+		} else {
+			sh.m[h] = repl
+		}
+		return
+	}
+	for b := sh.m[h]; ; b = b.bucket {
+		if b.bucket == old {
+			b.bucket = repl
+			return
+		}
+	}
+}
+
+// Conflict tells whether tx may change the node: nil, or ErrConflict.
+func (s *Store) Conflict(tx *Tx, tree TreeID, key []byte) error {
+	h := s.hash(tree, key)
+	sh := s.shard(h)
+	if sh.n.Load() == 0 {
+		return nil
+	}
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	c := sh.newest(h, tree, key)
+	if c == nil || c.tx == tx {
+		return nil
+	}
+	if q := c.tx.seq.Load(); q != 0 && Seq(q) <= tx.Begin {
+		return nil
+	}
+	return ErrConflict
+}
+
+// Referenced tells whether the node has any kept change: its page state must stay.
+func (s *Store) Referenced(tree TreeID, key []byte) bool {
+	h := s.hash(tree, key)
+	sh := s.shard(h)
+	if sh.n.Load() == 0 {
+		return false
+	}
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.newest(h, tree, key) != nil
+}
+
+// Room returns ErrFull when n more bytes are over the limit. Ask before a change is logged;
+// Add itself never fails.
+func (s *Store) Room(n int) error {
+	if s.bytes.Load()+int64(n) > s.limit {
+		return ErrFull
+	}
+	return nil
+}
+
+// Add keeps the state before a change; key and before are copied. The caller holds the
+// node's page latched for writing and has asked Conflict.
+func (s *Store) Add(tx *Tx, c Change) {
+	buf := make([]byte, 0, len(c.Key)+len(c.Before))
+	buf = append(buf, c.Key...)
+	buf = append(buf, c.Before...)
+	n := &Change{
+		Tree: c.Tree, Op: c.Op, Pos: c.Pos, Prev: c.Prev, Existed: c.Existed,
+		Key: buf[:len(c.Key):len(c.Key)], Before: buf[len(c.Key):], tx: tx,
+	}
+	n.hash = s.hash(c.Tree, c.Key)
+	sh := s.shard(n.hash)
+	sh.mu.Lock()
+	old := sh.newest(n.hash, c.Tree, c.Key)
+	n.older = old
+	sh.setNewest(n.hash, old, n)
+	sh.n.Add(1)
+	sh.mu.Unlock()
+	s.bytes.Add(n.size())
+	tx.changes = append(tx.changes, n)
+}
+
+// Drop takes back the newest change of a node, after rollback restored the page under the
+// same latch.
+func (s *Store) Drop(c *Change) {
+	sh := s.shard(c.hash)
+	sh.mu.Lock()
+	sh.setNewest(c.hash, c, c.older)
+	c.older = nil
+	sh.n.Add(-1)
+	sh.mu.Unlock()
+	s.bytes.Add(-c.size())
+}
+
+// Visible works out what tx sees of a node whose page state is (exists, data). The result
+// may lie in the store; it is never changed.
+func (s *Store) Visible(tx *Tx, tree TreeID, key []byte, exists bool, data []byte) (bool, []byte) {
+	h := s.hash(tree, key)
+	sh := s.shard(h)
+	if sh.n.Load() == 0 {
+		return exists, data
+	}
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for c := sh.newest(h, tree, key); c != nil; c = c.older {
+		if c.tx == tx {
+			return exists, data
+		}
+		if q := c.tx.seq.Load(); q != 0 && Seq(q) <= tx.Begin {
+			return exists, data
+		}
+		exists, data = c.Existed, c.Before
+	}
+	return exists, data
+}
+
+// remove drops a change whose commit every snapshot includes: the oldest of its chain.
+// It reports whether the node has no other change left.
+func (s *Store) remove(c *Change) bool {
+	sh := s.shard(c.hash)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.n.Add(-1)
+	s.bytes.Add(-c.size())
+	n := sh.newest(c.hash, c.Tree, c.Key)
+	if n == c {
+		sh.setNewest(c.hash, c, nil)
+		return true
+	}
+	for n != nil && n.older != c {
+		n = n.older
+	}
+	if n != nil {
+		n.older = c.older
+	}
+	return false
+}
