@@ -23,7 +23,7 @@ type NodeOp uint8
 const (
 	NodeInsert     NodeOp = 1 // a new node; NodeRemove
 	NodeReplace    NodeOp = 2 // other data; NodeReplace with Old and New exchanged
-	NodeFlagDelete NodeOp = 3 // the deleted flag is set; NodeUndelete
+	NodeFlagDelete NodeOp = 3 // the deleted flag is set, data may change; NodeUndelete
 	NodeUndelete   NodeOp = 4 // the deleted flag is cleared, data may change; NodeFlagDelete
 	NodeRemove     NodeOp = 5 // the node is taken away; only as a compensation
 )
@@ -47,7 +47,7 @@ type NodeRec struct {
 	// NodeInsert, where Data is apart.
 	Key  []byte
 	Data []byte // NodeInsert: the node's data
-	// NodeReplace, NodeUndelete: the data is data[:Head] + New + rest, and was
+	// NodeReplace, NodeFlagDelete, NodeUndelete: the data is data[:Head] + New + rest, and was
 	// data[:Head] + Old + rest.
 	Head int
 	Old  []byte
@@ -81,7 +81,7 @@ func (r *NodeRec) Append(b []byte) []byte {
 	case NodeInsert:
 		b = binary.AppendUvarint(b, uint64(r.Prefix))
 		b = appendBytes(b, r.Data)
-	case NodeReplace, NodeUndelete:
+	case NodeReplace, NodeUndelete, NodeFlagDelete:
 		b = binary.AppendUvarint(b, uint64(r.Head))
 		b = appendBytes(b, r.Old)
 		b = appendBytes(b, r.New)
@@ -110,11 +110,11 @@ func (r *NodeRec) Decode(b []byte) error {
 	case NodeInsert:
 		r.Prefix = d.int()
 		r.Data = d.bytes()
-	case NodeReplace, NodeUndelete:
+	case NodeReplace, NodeUndelete, NodeFlagDelete:
 		r.Head = d.int()
 		r.Old = d.bytes()
 		r.New = d.bytes()
-	case NodeFlagDelete, NodeRemove:
+	case NodeRemove:
 	default:
 		return fmt.Errorf("%w: operation %d", errNodeRec, r.Op)
 	}
@@ -142,7 +142,7 @@ func (r *NodeRec) Apply(p page.Page) error {
 	}
 	nd := p.Node(r.Item)
 	switch r.Op {
-	case NodeReplace, NodeUndelete:
+	case NodeReplace, NodeUndelete, NodeFlagDelete:
 		data, err := r.patch(nd.Data)
 		if err != nil {
 			return err
@@ -151,9 +151,11 @@ func (r *NodeRec) Apply(p page.Page) error {
 			return r.mismatch("no room for the data")
 		}
 		p.Replace(r.Item, data)
-		p.SetNodeFlags(r.Item, (nd.Flags|page.NodeVersioned)&^page.NodeDeleted)
-	case NodeFlagDelete:
-		p.SetNodeFlags(r.Item, nd.Flags|page.NodeVersioned|page.NodeDeleted)
+		f := (nd.Flags | page.NodeVersioned) &^ page.NodeDeleted
+		if r.Op == NodeFlagDelete {
+			f |= page.NodeDeleted
+		}
+		p.SetNodeFlags(r.Item, f)
 	case NodeRemove:
 		p.Delete(r.Item)
 	}

@@ -38,6 +38,22 @@ func (p Page) SearchChild(key []byte) int {
 	return lo
 }
 
+// SearchChildBelow finds the node of an internal page whose child holds the keys just below
+// key: the first whose separator is at or above it.
+func (p Page) SearchChildBelow(key []byte) int {
+	s := p.searcher(key)
+	lo, hi := 0, p.Len()-1
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if s.compare(mid) <= 0 {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo
+}
+
 // searcher compares one key with many nodes; what it shares with the page's prefix is worked
 // out once.
 type searcher struct {

@@ -1,0 +1,27 @@
+// Package cache keeps the pages of an instance's databases in memory and writes them back.
+//
+// A Frame holds one page; its memory lies outside the Go heap, so that the collector neither
+// scans nor doubles it. Whoever works on a page holds the frame's latch: shared to read,
+// exclusive to change. A latched frame is never given to another page.
+//
+//	clean --Dirty(pos)--> dirty --copied--> in flight --synced--> clean
+//	                        ^                   |
+//	                        +-- changed again --+
+//
+// Write-back of a batch: copy the pages under their latches; sync the log up to their newest
+// change; write them to the double-write file and sync it; write them in place and sync.
+//
+// Invariants:
+//  1. A page is written only when the log is durable up to its newest change (the WAL rule).
+//  2. The double-write file holds the last batch whole whenever a page of it may be torn.
+//  3. first of a dirty frame is at or before the log record of its oldest unwritten change; it
+//     is set before that record is appended, so a checkpoint that reads the log's end first
+//     and the frames after it never passes a change.
+//  4. A page that fails its checksum is never handed out; one flipped bit is mended.
+//
+// Lock order: frame latches, then flushMu, then a shard's lock or a frame's state lock. The
+// writer never waits for a latch (it skips latched frames), so it may run in a goroutine that
+// holds latches.
+//
+// It knows no trees and no transactions. It starts no goroutine.
+package cache

@@ -1,0 +1,139 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+	"pillarbox/ese/vfs"
+)
+
+// File is a database file whose pages are cached.
+type File struct {
+	DB   logrec.DBID
+	Name string
+
+	c      *Cache
+	f      vfs.File
+	double vfs.File
+	size   int // of a page
+	pages  atomic.Uint32
+	growMu sync.Mutex
+	dbtime atomic.Uint64
+	mended atomic.Uint64
+}
+
+// Register takes over an open database file and its double-write file. dbtime is the highest
+// page time stamp handed out so far.
+func (c *Cache) Register(db logrec.DBID, name string, f, double vfs.File, dbtime page.DBTime) (*File, error) {
+	n, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	fl := &File{DB: db, Name: name, c: c, f: f, double: double, size: c.pageSize}
+	fl.dbtime.Store(uint64(dbtime))
+	fl.pages.Store(uint32(max(n/int64(c.pageSize)-2, 0)))
+	c.filesMu.Lock()
+	c.files[db] = fl
+	c.filesMu.Unlock()
+	return fl, nil
+}
+
+// File returns a registered file, or nil.
+func (c *Cache) File(db logrec.DBID) *File {
+	c.filesMu.RLock()
+	defer c.filesMu.RUnlock()
+	return c.files[db]
+}
+
+// DBTime is the highest page time stamp handed out.
+func (f *File) DBTime() page.DBTime { return page.DBTime(f.dbtime.Load()) }
+
+// NextDBTime hands out a page time stamp.
+func (f *File) NextDBTime() page.DBTime { return page.DBTime(f.dbtime.Add(1)) }
+
+// SawDBTime raises the highest time stamp to t: redo met it.
+func (f *File) SawDBTime(t page.DBTime) {
+	for {
+		old := f.dbtime.Load()
+		if uint64(t) <= old || f.dbtime.CompareAndSwap(old, uint64(t)) {
+			return
+		}
+	}
+}
+
+// PageSize is the size of a page in bytes.
+func (f *File) PageSize() int { return f.size }
+
+// Pages is the number of pages in the file, headers not counted.
+func (f *File) Pages() page.No { return page.No(f.pages.Load()) }
+
+// Mended counts the pages whose flipped bit was repaired on reading.
+func (f *File) Mended() uint64 { return f.mended.Load() }
+
+// Grow makes the file at least n pages long. New pages are zero. The size is durable with
+// the next page write; until then redo grows the file again.
+func (f *File) Grow(n page.No) error {
+	f.growMu.Lock()
+	defer f.growMu.Unlock()
+	if page.No(f.pages.Load()) >= n {
+		return nil
+	}
+	if err := f.f.Truncate((int64(n) + 2) * int64(f.size)); err != nil {
+		return fmt.Errorf("grow %s to %d pages: %w", f.Name, n, err)
+	}
+	f.pages.Store(uint32(n))
+	return nil
+}
+
+// read fills p with page no.
+func (f *File) read(p page.Page, no page.No) error {
+	n, err := f.f.ReadAt(p, no.Offset(f.size))
+	if errors.Is(err, io.EOF) {
+		clear(p[n:])
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("read page %d of %s: %w", no, f.Name, err)
+	}
+	return nil
+}
+
+// PageError reports a page that cannot be what was written.
+type PageError struct {
+	File   string
+	Page   page.No
+	Reason string
+	Blank  bool // never written (-1019); else -1018
+}
+
+func (e *PageError) Error() string {
+	n := -1018
+	if e.Blank {
+		n = -1019
+	}
+	return fmt.Sprintf("page %d of %s: %s (%d)", e.Page, e.File, e.Reason, n)
+}
+
+// verify checks a page just read; mended tells that a flipped bit was repaired.
+func (f *File) verify(p page.Page, no page.No) (mended bool, err error) {
+	switch p.Verify(no) {
+	case page.Blank:
+		return false, &PageError{f.Name, no, "the page was never written", true}
+	case page.Bad:
+		return false, &PageError{f.Name, no, "checksum mismatch", false}
+	case page.Correctable:
+		if !p.Repair(no) {
+			return false, &PageError{f.Name, no, "checksum mismatch", false}
+		}
+		mended = true
+	}
+	if err := p.Check(); err != nil {
+		return false, &PageError{f.Name, no, err.Error(), false}
+	}
+	return mended, nil
+}

@@ -1,0 +1,89 @@
+package cache
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+)
+
+// Frame is a place for one page. Lock and RLock are its latch.
+type Frame struct {
+	sync.RWMutex
+	// P is the page; read it under the latch, change it under the exclusive latch.
+	P page.Page
+
+	file *File // guarded by the latch; nil while the frame holds no page
+	no   page.No
+
+	used  atomic.Bool // since the clock hand passed
+	first atomic.Uint64
+	last  atomic.Uint64 // end of the newest change's log record
+
+	state    sync.Mutex
+	inFlight bool // being written
+	next     uint64
+}
+
+// Is tells whether the frame holds page no of f. Ask it under the latch.
+func (fr *Frame) Is(f *File, no page.No) bool { return fr.file == f && fr.no == no }
+
+// No is the number of the page held.
+func (fr *Frame) No() page.No { return fr.no }
+
+// Touch tells the clock that the page is in use.
+func (fr *Frame) Touch() {
+	if !fr.used.Load() {
+		fr.used.Store(true)
+	}
+}
+
+// Dirty announces a change whose log record will stand at or after pos. Call it under the
+// exclusive latch, before the record is appended; call Logged after.
+func (fr *Frame) Dirty(pos logrec.LogPos) {
+	fr.state.Lock()
+	switch {
+	case fr.inFlight && fr.next == 0:
+		fr.next = uint64(pos)
+	case !fr.inFlight && fr.first.Load() == 0:
+		fr.first.Store(uint64(pos))
+		fr.file.c.dirty.Add(1)
+	}
+	fr.state.Unlock()
+}
+
+// Logged says where the record of the change ends. Call it under the exclusive latch.
+func (fr *Frame) Logged(end logrec.LogPos) { fr.last.Store(uint64(end)) }
+
+// written ends a write that began with beginWrite. ok is false when it failed: the page
+// stays dirty from its oldest change on.
+func (fr *Frame) written(ok bool) {
+	fr.state.Lock()
+	fr.inFlight = false
+	if ok {
+		fr.first.Store(fr.next)
+		if fr.next == 0 {
+			fr.file.c.dirty.Add(-1)
+		}
+	}
+	fr.next = 0
+	fr.state.Unlock()
+}
+
+// beginWrite copies a dirty page into buf if the latch is free. It returns the log position
+// that must be durable before the copy may be written.
+func (fr *Frame) beginWrite(buf page.Page) (no page.No, f *File, last logrec.LogPos, ok bool) {
+	if !fr.TryRLock() {
+		return 0, nil, 0, false
+	}
+	defer fr.RUnlock()
+	fr.state.Lock()
+	defer fr.state.Unlock()
+	if fr.first.Load() == 0 || fr.inFlight {
+		return 0, nil, 0, false
+	}
+	fr.inFlight = true
+	copy(buf, fr.P)
+	return fr.no, fr.file, logrec.LogPos(fr.last.Load()), true
+}

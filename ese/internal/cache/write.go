@@ -1,0 +1,242 @@
+package cache
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+	"pillarbox/ese/vfs"
+)
+
+// batchPages bounds a write-back batch: its pages stand in one double-write file.
+const batchPages = 256
+
+type outPage struct {
+	fr   *Frame
+	f    *File
+	no   page.No
+	copy page.Page
+}
+
+// WriteBatch writes up to limit dirty pages, the oldest changes first. With before set only
+// pages whose oldest change lies before it are written. It returns how many were written.
+func (c *Cache) WriteBatch(limit int, before logrec.LogPos) (int, error) {
+	c.flushMu.Lock()
+	defer c.flushMu.Unlock()
+	if err := c.Failed(); err != nil {
+		return 0, err
+	}
+	out, pos := c.collect(c.candidates(min(limit, batchPages), before))
+	if len(out) == 0 {
+		return 0, nil
+	}
+	err := c.o.Log.FlushTo(pos)
+	if err == nil {
+		err = c.writePages(out)
+	}
+	for i := range out {
+		out[i].fr.written(err == nil)
+	}
+	if err != nil {
+		err = fmt.Errorf("write %d pages: %w", len(out), err)
+		if c.failed.CompareAndSwap(nil, &err) && c.o.OnFail != nil {
+			c.o.OnFail(err)
+		}
+		return 0, err
+	}
+	c.batches.Add(1)
+	c.writes.Add(uint64(len(out)))
+	return len(out), nil
+}
+
+// candidates picks dirty frames by age.
+func (c *Cache) candidates(limit int, before logrec.LogPos) []*Frame {
+	type aged struct {
+		fr    *Frame
+		first uint64
+	}
+	var all []aged
+	for _, fr := range c.all() {
+		f := fr.first.Load()
+		if f != 0 && (before == 0 || f < uint64(before)) {
+			all = append(all, aged{fr, f})
+		}
+	}
+	if len(all) > limit {
+		slices.SortFunc(all, func(a, b aged) int { return cmp.Compare(a.first, b.first) })
+	}
+	out := make([]*Frame, 0, min(limit, len(all)))
+	for _, a := range all[:min(limit, len(all))] {
+		out = append(out, a.fr)
+	}
+	return out
+}
+
+// collect copies and seals the pages. pos is what must be durable before they are written.
+func (c *Cache) collect(frames []*Frame) (out []outPage, pos logrec.LogPos) {
+	if c.io == nil {
+		c.io = make([]byte, batchPages*c.pageSize)
+	}
+	open := logrec.LogPos(0)
+	if c.o.OldestOpen != nil {
+		open = c.o.OldestOpen()
+	}
+	for _, fr := range frames {
+		n := len(out) * c.pageSize
+		buf := page.Page(c.io[n : n+c.pageSize : n+c.pageSize])
+		no, f, last, ok := fr.beginWrite(buf)
+		if !ok {
+			continue
+		}
+		buf.NextFlushType()
+		buf.Seal(no)
+		out = append(out, outPage{fr, f, no, buf})
+		pos = max(pos, last)
+		if open != 0 && last > open {
+			c.uncommitted.Add(1)
+		}
+	}
+	return out, pos
+}
+
+// writePages writes the batch, database by database.
+func (c *Cache) writePages(out []outPage) error {
+	slices.SortFunc(out, func(a, b outPage) int {
+		return cmp.Or(cmp.Compare(a.f.DB, b.f.DB), cmp.Compare(a.no, b.no))
+	})
+	for len(out) > 0 {
+		n := 1
+		for n < len(out) && out[n].f == out[0].f {
+			n++
+		}
+		if err := out[0].f.writeBatch(out[:n]); err != nil {
+			return err
+		}
+		out = out[n:]
+	}
+	return nil
+}
+
+// writeBatch writes pages of one file: double-write first, then in place.
+func (f *File) writeBatch(out []outPage) error {
+	if err := f.writeDouble(out); err != nil {
+		return fmt.Errorf("double-write file of %s: %w", f.Name, err)
+	}
+	for i := range out {
+		if _, err := f.f.WriteAt(out[i].copy, out[i].no.Offset(f.size)); err != nil {
+			return fmt.Errorf("page %d of %s: %w", out[i].no, f.Name, err)
+		}
+	}
+	if err := f.f.SyncData(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.Name, err)
+	}
+	return nil
+}
+
+// The double-write file (docs/format-edb.md, "Double-write file"):
+//
+//	0     4      8      12                 4096
+//	| xor | magic | count | pgno, pgno, ... | page | page | ...
+const (
+	doubleHeader = 4096
+	doubleMagic  = 0x31574450 // "PDW1"
+)
+
+// writeDouble writes the batch to the double-write file and syncs it.
+func (f *File) writeDouble(out []outPage) error {
+	head := make([]byte, doubleHeader, doubleHeader+len(out)*f.size)
+	binary.LittleEndian.PutUint32(head[4:], doubleMagic)
+	binary.LittleEndian.PutUint32(head[8:], uint32(len(out)))
+	for i := range out {
+		binary.LittleEndian.PutUint32(head[12+4*i:], uint32(out[i].no))
+	}
+	binary.LittleEndian.PutUint32(head, page.XOR32(head))
+	for i := range out {
+		head = append(head, out[i].copy...)
+	}
+	if _, err := f.double.WriteAt(head, 0); err != nil {
+		return err
+	}
+	return f.double.SyncData()
+}
+
+// RestoreTorn writes back, from the double-write file, the pages that a crash left torn. It
+// runs before redo and returns how many pages it restored.
+func RestoreTorn(f, double vfs.File, pageSize int) (int, error) {
+	head := make([]byte, doubleHeader)
+	if _, err := double.ReadAt(head, 0); err != nil {
+		return 0, nil // shorter than a header: no batch was ever complete
+	}
+	count := binary.LittleEndian.Uint32(head[8:])
+	if binary.LittleEndian.Uint32(head) != page.XOR32(head) ||
+		binary.LittleEndian.Uint32(head[4:]) != doubleMagic || count > batchPages {
+		return 0, nil // torn itself: no page of that batch was written in place
+	}
+	restored := 0
+	saved, now := make(page.Page, pageSize), make(page.Page, pageSize)
+	for i := range int(count) {
+		no := page.No(binary.LittleEndian.Uint32(head[12+4*i:]))
+		if _, err := double.ReadAt(saved, doubleHeader+int64(i)*int64(pageSize)); err != nil ||
+			saved.Verify(no) != page.Good {
+			continue
+		}
+		n, _ := f.ReadAt(now, no.Offset(pageSize))
+		clear(now[n:])
+		if now.Verify(no) == page.Good {
+			continue
+		}
+		if _, err := f.WriteAt(saved, no.Offset(pageSize)); err != nil {
+			return restored, fmt.Errorf("restore torn page %d: %w", no, err)
+		}
+		restored++
+	}
+	if restored == 0 {
+		return 0, nil
+	}
+	return restored, f.SyncData()
+}
+
+// WriteAll writes every dirty page; nothing may be changing pages.
+func (c *Cache) WriteAll() error {
+	for {
+		n, err := c.WriteBatch(batchPages, 0)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if n := c.dirty.Load(); n != 0 {
+		return fmt.Errorf("%d pages stay dirty", n)
+	}
+	return nil
+}
+
+// errClosing is for frames of a file that goes away.
+var errClosing = errors.New("page of a closed database is in use")
+
+// Unregister forgets a file and its clean pages; WriteAll came before.
+func (c *Cache) Unregister(f *File) error {
+	for _, fr := range c.all() {
+		if !fr.TryLock() {
+			return errClosing
+		}
+		if fr.file == f {
+			if fr.first.Load() != 0 {
+				fr.Unlock()
+				return errClosing
+			}
+			c.forget(fr)
+		}
+		fr.Unlock()
+	}
+	c.filesMu.Lock()
+	delete(c.files, f.DB)
+	c.filesMu.Unlock()
+	return nil
+}
