@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -40,7 +41,7 @@ func (l *Log) prepareLoop() {
 		case <-l.kick:
 		case <-retry.C:
 		}
-		if _, err := l.Prepare(); err != nil && l.Err() == nil {
+		if _, err := l.Prepare(); err != nil && l.Err() == nil && !errors.Is(err, ErrClosed) {
 			l.emit(Event{Kind: EventPrepareFailed, Gen: l.Generation() + 1, Err: err})
 			retry.Reset(retryAfter)
 		}
