@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -23,7 +24,11 @@ type crashRun struct {
 	durable logrec.LogPos
 	stats   Stats
 	crashes int
+	// noSync makes the next syncs fail, so that a kill finds bytes written and not synced.
+	noSync bool
 }
+
+var errNoSync = errors.New("no sync")
 
 func (c *crashRun) fail(format string, args ...any) {
 	c.t.Helper()
@@ -59,7 +64,17 @@ func (c *crashRun) check(disk *vfs.Mem) ([]Record, End) {
 func (c *crashRun) crash() {
 	c.crashes++
 	c.stats = addStats(c.stats, c.l.Stats())
-	disk := c.mem.CrashClone(c.rng)
+	disk := c.mem
+	if c.rng.IntN(2) == 0 {
+		disk = c.mem.CrashClone(c.rng)
+	} else {
+		// A kill: what was written stays in the operating system's cache, synced or not.
+		c.noSync = true
+		if err := c.l.FlushTo(c.l.End()); err != nil && !errors.Is(err, errNoSync) {
+			c.fail("flush: %v", err)
+		}
+		c.noSync = false
+	}
 	_, end := c.check(disk)
 	n := len(c.want)
 	for n > 0 && c.want[n-1].End > end.Pos {
@@ -110,6 +125,9 @@ func (d cutDisk) SyncDir(dir string) error {
 
 func (f cutFile) SyncData() error {
 	f.c.cut()
+	if f.c.noSync {
+		return errNoSync
+	}
 	return f.File.SyncData()
 }
 

@@ -584,6 +584,30 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// TestLeftOver shows that the rest of a torn flush does not come back to life when the same
+// records are written over its beginning.
+func TestLeftOver(t *testing.T) {
+	mem := vfs.NewMem()
+	l := mustCreate(t, testOptions(mem, 1))
+	start := l.End().Offset()
+	for range 3 {
+		mustAppend(t, l, 16, []byte("the same"))
+	}
+	mustFlush(t, l)
+	b := readFile(t, mem, "E00.log")
+	clear(b[start : start+markSize]) // the first sector was lost, the others are there
+	disk := vfs.NewMem()
+	writeFile(t, disk, "E00.log", b)
+	l, recs := reopen(t, testOptions(disk, 2))
+	want := mustAppend(t, l, 16, []byte("the same"))
+	mustFlush(t, l)
+	got, _, err := readAll(disk, 0)
+	if err != nil || len(recs) != 0 {
+		t.Fatal(len(recs), err)
+	}
+	compare(t, got, []Record{want})
+}
+
 func TestCorruption(t *testing.T) {
 	build := func() (*vfs.Mem, Record) {
 		mem := vfs.NewMem()
