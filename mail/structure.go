@@ -63,9 +63,9 @@ type Part struct {
 
 // Envelope holds the promoted fields of a message, unfolded, otherwise raw, "" when absent.
 type Envelope struct {
-	Date, Subject                       string
-	From, Sender, ReplyTo, To, Cc, Bcc  string
-	MessageID, InReplyTo                string
+	Date, Subject                      string
+	From, Sender, ReplyTo, To, Cc, Bcc string
+	MessageID, InReplyTo               string
 	// References holds the last 20 ids, separated by blanks.
 	References string
 }
