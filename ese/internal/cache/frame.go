@@ -17,6 +17,8 @@ type Frame struct {
 	file *File // guarded by the latch; nil while the frame holds no page
 	no   page.No
 
+	lastInsert, run int // see Run; guarded by the latch
+
 	used  atomic.Bool // since the clock hand passed
 	first atomic.Uint64
 	last  atomic.Uint64 // end of the newest change's log record
@@ -37,6 +39,23 @@ func (fr *Frame) Touch() {
 	if !fr.used.Load() {
 		fr.used.Store(true)
 	}
+}
+
+// Run notes an insert at node i and tells whether inserts have been coming one behind the
+// other: the page then serves a sequence that ends there. done is false for a try that found
+// no room. The exclusive latch is held.
+func (fr *Frame) Run(i int, done bool) bool {
+	if i == fr.lastInsert+1 {
+		if done {
+			fr.run++
+		}
+	} else {
+		fr.run = 0
+	}
+	if done {
+		fr.lastInsert = i
+	}
+	return fr.run >= 4
 }
 
 // Dirty announces a change whose log record will stand at or after pos. Call it under the

@@ -1,0 +1,241 @@
+package btree
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/internal/page"
+)
+
+// inner is an immutable copy of an internal page. kids remembers where its children were
+// found, so that a warm descent touches neither map nor lock.
+type inner struct {
+	no    page.No
+	p     page.Page
+	kids  []kid
+	stale atomic.Bool // a structure change has replaced it
+}
+
+type kid struct {
+	in   atomic.Pointer[inner]
+	leaf atomic.Pointer[cache.Frame]
+}
+
+func (in *inner) parentOfLeaf() bool { return in.p.Flags()&page.FlagParentOfLeaf != 0 }
+
+// maxDepth bounds a descent: deeper is a damaged tree (cBTMaxDepth is 8).
+const maxDepth = 16
+
+// step is one level of a descent: the internal page and the node taken.
+type step struct {
+	in *inner
+	i  int
+}
+
+// awaitEven returns the tree's sequence number, after a running structure change has ended.
+func (t *Tree) awaitEven() uint64 {
+	for {
+		s := t.seq.Load()
+		if s&1 == 0 {
+			return s
+		}
+		t.smo.Lock()
+		t.smo.Unlock() //nolint:staticcheck // only waits
+	}
+}
+
+// loadInner returns the copy of an internal page, nil when the page is a leaf or when a
+// structure change came between (seq is no longer s).
+func (t *Tree) loadInner(no page.No, s uint64) (*inner, error) {
+	t.copyMu.Lock()
+	old := t.copies[no]
+	t.copyMu.Unlock()
+	if old != nil && !old.stale.Load() {
+		return old, nil
+	}
+	fr, err := t.env.Cache.Fetch(t.File, no, cache.Shared)
+	if err != nil {
+		return nil, err
+	}
+	if fr.P.Leaf() || fr.P.Len() == 0 {
+		fr.RUnlock()
+		return nil, nil
+	}
+	in := &inner{no: no, p: append(page.Page(nil), fr.P...)}
+	fr.RUnlock()
+	in.kids = make([]kid, in.p.Len())
+	if old != nil {
+		in.inherit(old)
+	}
+	t.copyMu.Lock()
+	defer t.copyMu.Unlock()
+	if t.seq.Load() != s {
+		return nil, nil
+	}
+	t.copies[no] = in
+	return in, nil
+}
+
+// inherit takes over what the old copy knew of the children that are still there.
+func (in *inner) inherit(old *inner) {
+	j := 0
+	for i := range in.kids {
+		c := in.p.Child(i)
+		for k := j; k < len(old.kids) && k < j+3; k++ {
+			if old.p.Child(k) == c {
+				if o := old.kids[k].in.Load(); o != nil && !o.stale.Load() {
+					in.kids[i].in.Store(o)
+				}
+				in.kids[i].leaf.Store(old.kids[k].leaf.Load())
+				j = k + 1
+				break
+			}
+		}
+	}
+}
+
+// invalidate marks the copies of changed internal pages. The tree's seq is odd.
+func (t *Tree) invalidate(nos ...page.No) {
+	t.copyMu.Lock()
+	for _, no := range nos {
+		if in := t.copies[no]; in != nil {
+			in.stale.Store(true)
+		}
+		if no == t.Root {
+			t.top.Store(nil)
+		}
+	}
+	t.copyMu.Unlock()
+}
+
+// forget drops copies of pages that left the tree.
+func (t *Tree) forget(nos ...page.No) {
+	t.invalidate(nos...)
+	t.copyMu.Lock()
+	for _, no := range nos {
+		delete(t.copies, no)
+	}
+	t.copyMu.Unlock()
+}
+
+// path descends to the leaf for key and appends the internal steps to dst. below asks for
+// the leaf with the keys just below key. again reports a structure change in between.
+func (t *Tree) path(dst []step, key []byte, below bool, s uint64) (steps []step, again bool, err error) {
+	in := t.top.Load()
+	if in == nil || in.stale.Load() {
+		in, err = t.loadInner(t.Root, s)
+		if err != nil {
+			return dst, false, err
+		}
+		if in == nil { // the root is a leaf, or the tree has changed
+			return dst, t.seq.Load() != s, nil
+		}
+		t.top.Store(in)
+	}
+	for range maxDepth {
+		i := 0
+		if below {
+			i = in.p.SearchChildBelow(key)
+		} else {
+			i = in.p.SearchChild(key)
+		}
+		dst = append(dst, step{in, i})
+		if in.parentOfLeaf() {
+			return dst, false, nil
+		}
+		next := in.kids[i].in.Load()
+		if next == nil || next.stale.Load() {
+			next, err = t.loadInner(in.p.Child(i), s)
+			if err != nil {
+				return dst, false, err
+			}
+			if next == nil {
+				if t.seq.Load() != s {
+					return dst, true, nil
+				}
+				return dst, false, t.wrap("descend", fmt.Errorf("page %d is no internal page", in.p.Child(i)))
+			}
+			in.kids[i].in.Store(next)
+		}
+		in = next
+	}
+	return dst, false, t.wrap("descend", fmt.Errorf("deeper than %d levels", maxDepth))
+}
+
+// leaf returns the latched leaf whose range holds key.
+func (t *Tree) leaf(key []byte, m cache.Mode) (*cache.Frame, error) {
+	var buf [maxDepth]step
+	fr, _, err := t.leafPath(buf[:0], key, false, m)
+	return fr, err
+}
+
+// leafPath is leaf with the steps that led to it.
+func (t *Tree) leafPath(dst []step, key []byte, below bool, m cache.Mode) (*cache.Frame, []step, error) {
+	for {
+		s := t.awaitEven()
+		steps, again, err := t.path(dst[:0], key, below, s)
+		if again || (err != nil && t.seq.Load() != s) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		fr, err := t.latchLeaf(steps, m)
+		if t.seq.Load() != s {
+			if err == nil {
+				unlatch(fr, m)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if !fr.P.Leaf() {
+			unlatch(fr, m)
+			return nil, nil, t.wrap("descend", fmt.Errorf("page %d is no leaf", fr.No()))
+		}
+		return fr, steps, nil
+	}
+}
+
+// latchLeaf latches the leaf at the end of steps, by the remembered frame if it still holds
+// the page.
+func (t *Tree) latchLeaf(steps []step, m cache.Mode) (*cache.Frame, error) {
+	if len(steps) == 0 {
+		return t.env.Cache.Fetch(t.File, t.Root, m)
+	}
+	st := steps[len(steps)-1]
+	no := st.in.p.Child(st.i)
+	slot := &st.in.kids[st.i].leaf
+	if fr := slot.Load(); fr != nil {
+		latch(fr, m)
+		if fr.Is(t.File, no) {
+			fr.Touch()
+			return fr, nil
+		}
+		unlatch(fr, m)
+	}
+	fr, err := t.env.Cache.Fetch(t.File, no, m)
+	if err != nil {
+		return nil, err
+	}
+	slot.Store(fr)
+	return fr, nil
+}
+
+func latch(fr *cache.Frame, m cache.Mode) {
+	if m == cache.Shared {
+		fr.RLock()
+	} else {
+		fr.Lock()
+	}
+}
+
+func unlatch(fr *cache.Frame, m cache.Mode) {
+	if m == cache.Shared {
+		fr.RUnlock()
+	} else {
+		fr.Unlock()
+	}
+}

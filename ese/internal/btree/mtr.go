@@ -1,0 +1,145 @@
+package btree
+
+import (
+	"sync"
+
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+)
+
+// Mtr is one structure change. It holds the latches of its pages until Commit or Abort.
+type Mtr struct {
+	env   *Env
+	pages []*MPage
+}
+
+// MPage is a page latched by a Mtr. Changes go through A.
+type MPage struct {
+	Fr    *cache.Frame
+	File  *cache.File
+	No    page.No
+	A     logrec.Actions
+	saved page.Page // its bytes before the first change
+	lent  bool      // the latch is the caller's
+}
+
+// NewMtr begins a structure change.
+func (e *Env) NewMtr() *Mtr { return &Mtr{env: e} }
+
+// Get latches a page for change; a page it already holds is returned again.
+func (m *Mtr) Get(f *cache.File, no page.No, mode cache.Mode) (*MPage, error) {
+	for _, p := range m.pages {
+		if p.No == no && p.File == f {
+			return p, nil
+		}
+	}
+	fr, err := m.env.Cache.Fetch(f, no, mode)
+	if err != nil {
+		return nil, err
+	}
+	p := &MPage{Fr: fr, File: f, No: no, A: logrec.Actions{P: fr.P}}
+	m.pages = append(m.pages, p)
+	return p, nil
+}
+
+// borrow adds a page whose exclusive latch the caller holds and keeps.
+func (m *Mtr) borrow(f *cache.File, fr *cache.Frame) *MPage {
+	p := &MPage{Fr: fr, File: f, No: fr.No(), A: logrec.Actions{P: fr.P}, lent: true}
+	m.pages = append(m.pages, p)
+	return p
+}
+
+// P is the page for reading.
+func (p *MPage) P() page.Page { return p.Fr.P }
+
+// Edit returns the page's actions, keeping its bytes for Abort before the first change.
+func (p *MPage) Edit() *logrec.Actions {
+	if p.saved == nil {
+		p.saved = pagePool.get(len(p.Fr.P))
+		copy(p.saved, p.Fr.P)
+	}
+	return &p.A
+}
+
+// Commit logs all changes as one record and releases the latches. On error nothing has
+// happened and the latches are released as well.
+func (m *Mtr) Commit() error {
+	parts := make([]logrec.MacroPage, 0, len(m.pages))
+	for _, p := range m.pages {
+		if p.saved == nil {
+			continue
+		}
+		if err := p.A.Err(); err != nil {
+			m.Abort()
+			return err
+		}
+		parts = append(parts, logrec.MacroPage{
+			DB: p.File.DB, Page: p.No, Before: p.saved.DBTime(), After: p.File.NextDBTime(),
+			Actions: p.A.Log,
+		})
+	}
+	if len(parts) == 0 {
+		m.Abort()
+		return nil
+	}
+	pos := m.env.Log.End()
+	for _, p := range m.pages {
+		if p.saved != nil {
+			p.Fr.Dirty(pos)
+		}
+	}
+	_, end, err := m.env.Log.Append(logrec.TypeMacro, logrec.AppendMacro(nil, parts))
+	if err != nil {
+		m.Abort()
+		return err
+	}
+	i := 0
+	for _, p := range m.pages {
+		if p.saved == nil {
+			continue
+		}
+		p.Fr.P.SetDBTime(parts[i].After)
+		p.Fr.Logged(end)
+		i++
+	}
+	m.release()
+	return nil
+}
+
+// Abort puts every page back as it was and releases the latches.
+func (m *Mtr) Abort() {
+	for _, p := range m.pages {
+		if p.saved != nil {
+			copy(p.Fr.P, p.saved)
+		}
+	}
+	m.release()
+}
+
+func (m *Mtr) release() {
+	for _, p := range m.pages {
+		if p.saved != nil {
+			pagePool.put(p.saved)
+		}
+		if !p.lent {
+			p.Fr.Unlock()
+		}
+	}
+	m.pages = nil
+}
+
+// bufPool lends page-sized buffers of at most 8 KiB.
+type bufPool struct{ p sync.Pool }
+
+func newBufPool() *bufPool {
+	b := &bufPool{}
+	b.p.New = func() any { return new([8192]byte) }
+	return b
+}
+
+func (b *bufPool) get(n int) page.Page { return b.p.Get().(*[8192]byte)[:n] }
+func (b *bufPool) put(p page.Page)     { b.p.Put((*[8192]byte)(p[:8192])) }
+
+// pagePool is never written to after start: a pool, not state.
+var pagePool = newBufPool()

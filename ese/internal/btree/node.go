@@ -1,0 +1,311 @@
+package btree
+
+import (
+	"fmt"
+
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+	"pillarbox/ese/internal/version"
+)
+
+// Insert adds a node. ErrKeyExists when the key (in a non-unique tree: key and data) is
+// there, version.ErrConflict when another transaction stands in the way.
+func (t *Tree) Insert(tx *version.Tx, key, data []byte) error {
+	if len(key)+len(data) > MaxNode(t.File.PageSize()) {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, len(key)+len(data), MaxNode(t.File.PageSize()))
+	}
+	full := key
+	if t.joined {
+		full = append(append(make([]byte, 0, len(key)+len(data)), key...), data...)
+	}
+	for {
+		fr, err := t.leaf(full, cache.Exclusive)
+		if err != nil {
+			return err
+		}
+		i, exact := fr.P.Search(full)
+		var need int
+		var again bool
+		if exact {
+			need, again, err = t.insertOver(tx, fr, i, full, data)
+		} else {
+			need, again, err = t.insertNew(tx, fr, i, key, full, data)
+		}
+		run := fr.Run(i, !again && err == nil)
+		fr.Unlock()
+		if !again {
+			return err
+		}
+		if err := t.split(full, need, run); err != nil {
+			return err
+		}
+	}
+}
+
+// insertNew puts a node where none is. again asks for a split of need bytes.
+func (t *Tree) insertNew(tx *version.Tx, fr *cache.Frame, i int, key, full, data []byte) (need int, again bool, err error) {
+	p := fr.P
+	pre := p.PrefixLen(key)
+	need = page.NodeSize(pre, len(key)-pre, len(data))
+	if need > p.Free() {
+		if !t.purgeLatched(fr) || need > p.Free() {
+			return need + 4, true, nil
+		}
+		i, _ = p.Search(full)
+	}
+	if err := t.env.Versions.Room(len(full)); err != nil {
+		return 0, false, err
+	}
+	rec := logrec.NodeRec{Op: logrec.NodeInsert, Item: i, Prefix: pre, Key: key, Data: data}
+	return 0, false, t.log(tx, fr, &rec, version.Change{Key: full})
+}
+
+// insertOver brings a deleted node back to life with new data.
+func (t *Tree) insertOver(tx *version.Tx, fr *cache.Frame, i int, full, data []byte) (need int, again bool, err error) {
+	if err := t.env.Versions.Conflict(tx, t.id, full); err != nil {
+		return 0, false, err
+	}
+	nd := fr.P.Node(i)
+	if nd.Flags&page.NodeDeleted == 0 {
+		return 0, false, ErrKeyExists
+	}
+	if t.joined {
+		data = nd.Data
+	}
+	if len(data)-len(nd.Data) > fr.P.Free() {
+		return t.roomFor(fr, i, len(data)), true, nil
+	}
+	if err := t.env.Versions.Room(len(full) + len(nd.Data)); err != nil {
+		return 0, false, err
+	}
+	rec := logrec.NodeRec{Op: logrec.NodeUndelete, Item: i, Key: full}
+	rec.Diff(nd.Data, data)
+	return 0, false, t.log(tx, fr, &rec, version.Change{Key: full, Before: nd.Data})
+}
+
+// roomFor is the free space that a split must leave so that node i can grow to n bytes of
+// data on its page.
+func (t *Tree) roomFor(fr *cache.Frame, i, n int) int {
+	return n - len(fr.P.Node(i).Data) + 4
+}
+
+// Replace gives a node other data. The tree's keys are unique.
+func (t *Tree) Replace(tx *version.Tx, key, data []byte) error {
+	if len(key)+len(data) > MaxNode(t.File.PageSize()) {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, len(key)+len(data), MaxNode(t.File.PageSize()))
+	}
+	return t.update(tx, key, func(fr *cache.Frame, i int) (bool, error) {
+		nd := fr.P.Node(i)
+		if len(data)-len(nd.Data) > fr.P.Free() {
+			return true, nil
+		}
+		rec := logrec.NodeRec{Op: logrec.NodeReplace, Item: i, Key: key}
+		rec.Diff(nd.Data, data)
+		return false, t.log(tx, fr, &rec, version.Change{Key: key, Existed: true, Before: nd.Data})
+	}, len(data))
+}
+
+// Delete flags a node deleted. It leaves the page when no snapshot can see it.
+func (t *Tree) Delete(tx *version.Tx, key []byte) error {
+	return t.update(tx, key, func(fr *cache.Frame, i int) (bool, error) {
+		nd := fr.P.Node(i)
+		rec := logrec.NodeRec{Op: logrec.NodeFlagDelete, Item: i, Key: key}
+		return false, t.log(tx, fr, &rec, version.Change{Key: key, Existed: true, Before: nd.Data})
+	}, 0)
+}
+
+// update finds a live node that tx may change and runs fn under its page's latch; fn reports
+// true when the page lacks room for size bytes of data.
+func (t *Tree) update(tx *version.Tx, key []byte, fn func(fr *cache.Frame, i int) (bool, error), size int) error {
+	for {
+		fr, err := t.leaf(key, cache.Exclusive)
+		if err != nil {
+			return err
+		}
+		i, exact := fr.P.Search(key)
+		full, need := false, 0
+		switch {
+		case !exact:
+			err = ErrNotFound
+		default:
+			err = t.env.Versions.Conflict(tx, t.id, key)
+			if err == nil && fr.P.Node(i).Flags&page.NodeDeleted != 0 {
+				err = ErrNotFound
+			}
+			if err == nil {
+				err = t.env.Versions.Room(len(key) + len(fr.P.Node(i).Data))
+			}
+		}
+		if err == nil {
+			full, err = fn(fr, i)
+			if full && t.purgeLatched(fr) {
+				i, _ = fr.P.Search(key)
+				full, err = fn(fr, i)
+			}
+			if full {
+				need = t.roomFor(fr, i, size)
+			}
+		}
+		fr.Unlock()
+		if !full || err != nil {
+			return err
+		}
+		if err := t.split(key, need, false); err != nil {
+			return err
+		}
+	}
+}
+
+// log appends the record of one node change, applies it, and keeps the state before in the
+// version store. The frame's exclusive latch is held. c's Key is set, and Existed and Before.
+func (t *Tree) log(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, c version.Change) error {
+	c.Prev = tx.Last
+	// The store copies key and before-image, so they may lie in the page.
+	c.Tree, c.Op = t.id, rec.Op
+	start, err := t.write(tx, fr, rec, func(pos logrec.LogPos) {
+		c.Pos = pos
+		t.env.Versions.Add(tx, c)
+	})
+	if err != nil {
+		return err
+	}
+	tx.Last = start
+	return nil
+}
+
+// write logs rec and applies it; between the two it runs keep, while the page still shows
+// the state before.
+func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, keep func(logrec.LogPos)) (logrec.LogPos, error) {
+	rec.Tx, rec.Prev = tx.ID, tx.Last
+	rec.DB, rec.Obj, rec.Root = t.File.DB, t.Obj, t.Root
+	rec.Page, rec.Before, rec.After = fr.No(), fr.P.DBTime(), t.File.NextDBTime()
+	pos := t.env.Log.End()
+	tx.Logged(pos)
+	fr.Dirty(pos)
+	buf := recPool.p.Get().(*[]byte)
+	defer recPool.p.Put(buf)
+	*buf = rec.Append((*buf)[:0])
+	start, end, err := t.env.Log.Append(logrec.TypeNode, *buf)
+	if err != nil {
+		return 0, err
+	}
+	if keep != nil {
+		keep(start)
+	}
+	if err := rec.Apply(fr.P); err != nil {
+		return 0, t.wrap("change", err)
+	}
+	fr.Logged(end)
+	return start, nil
+}
+
+// recPool lends buffers for encoding log records.
+var recPool = newRecPool()
+
+func newRecPool() *bufPool {
+	b := &bufPool{}
+	b.p.New = func() any { s := make([]byte, 0, 1024); return &s }
+	return b
+}
+
+// UndoChange takes back the newest change of a running transaction and logs the
+// compensation. The caller pops it from the transaction.
+func (t *Tree) UndoChange(tx *version.Tx, c *version.Change) error {
+	return t.compensate(tx, c.Key, c.Op, c.Prev, func([]byte) ([]byte, error) { return c.Before, nil },
+		func() { t.env.Versions.Drop(c) })
+}
+
+// UndoRecord takes back a change that recovery found in the log.
+func (t *Tree) UndoRecord(tx *version.Tx, rec *logrec.NodeRec) error {
+	key := rec.Key
+	if rec.Op == logrec.NodeInsert && t.joined {
+		key = append(append([]byte(nil), key...), rec.Data...)
+	}
+	return t.compensate(tx, key, rec.Op, rec.Prev, func(now []byte) ([]byte, error) {
+		if rec.Head+len(rec.New) > len(now) {
+			return nil, fmt.Errorf("%w: undo of %d bytes at %d in %d", logrec.ErrPageMismatch, len(rec.New), rec.Head, len(now))
+		}
+		old := append([]byte(nil), now[:rec.Head]...)
+		old = append(old, rec.Old...)
+		return append(old, now[rec.Head+len(rec.New):]...), nil
+	}, nil)
+}
+
+// compensate applies the inverse of op to the node with key. before gives the data to
+// restore from the data now.
+func (t *Tree) compensate(tx *version.Tx, key []byte, op logrec.NodeOp, undoNext logrec.LogPos,
+	before func([]byte) ([]byte, error), done func(),
+) error {
+	for {
+		fr, err := t.leaf(key, cache.Exclusive)
+		if err != nil {
+			return err
+		}
+		i, exact := fr.P.Search(key)
+		if !exact {
+			fr.Unlock()
+			return t.wrap("undo", fmt.Errorf("%w: key %x is not there", logrec.ErrPageMismatch, key))
+		}
+		rec := logrec.NodeRec{CLR: true, UndoNext: undoNext, Item: i, Key: key}
+		need := 0
+		switch op {
+		case logrec.NodeInsert:
+			rec.Op = logrec.NodeRemove
+		default:
+			rec.Op = map[logrec.NodeOp]logrec.NodeOp{
+				logrec.NodeReplace:    logrec.NodeReplace,
+				logrec.NodeFlagDelete: logrec.NodeUndelete,
+				logrec.NodeUndelete:   logrec.NodeFlagDelete,
+			}[op]
+			nd := fr.P.Node(i)
+			var data []byte
+			if data, err = before(nd.Data); err == nil {
+				rec.Diff(nd.Data, data)
+				need = len(data) - len(nd.Data)
+			}
+		}
+		full := err == nil && need > fr.P.Free() && (!t.purgeLatched(fr) || need > fr.P.Free())
+		if err == nil && !full {
+			rec.Item, _ = fr.P.Search(key)
+			var start logrec.LogPos
+			start, err = t.write(tx, fr, &rec, nil)
+			if err == nil {
+				tx.Last = start
+				if done != nil {
+					done()
+				}
+			}
+		}
+		fr.Unlock()
+		if !full {
+			return err
+		}
+		if err := t.split(key, need+4, false); err != nil {
+			return err
+		}
+	}
+}
+
+// Get appends the data that tx sees under key to dst; in a non-unique tree key holds both
+// parts.
+func (t *Tree) Get(tx *version.Tx, key, dst []byte) ([]byte, bool, error) {
+	fr, err := t.leaf(key, cache.Shared)
+	if err != nil {
+		return dst, false, err
+	}
+	defer fr.RUnlock()
+	i, exact := fr.P.Search(key)
+	if !exact {
+		return dst, false, nil
+	}
+	nd := fr.P.Node(i)
+	exists, data := nd.Flags&page.NodeDeleted == 0, nd.Data
+	if nd.Flags&page.NodeVersioned != 0 {
+		exists, data = t.env.Versions.Visible(tx, t.id, key, exists, data)
+	}
+	if !exists {
+		return dst, false, nil
+	}
+	return append(dst, data...), true, nil
+}
