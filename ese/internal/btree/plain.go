@@ -102,21 +102,22 @@ func (t Plain) find(m *Mtr, key []byte) (plainStep, error) {
 
 // Insert adds a node. When pages must be split, spare gives that many new pages of the
 // tree's own space; it may change this tree itself, so the way down is looked for again.
-func (t Plain) Insert(m *Mtr, key, data []byte, spare func(n int) ([]page.No, error)) error {
+// Pages that were not needed after all are returned.
+func (t Plain) Insert(m *Mtr, key, data []byte, spare func(n int) ([]page.No, error)) ([]page.No, error) {
 	size := page.NodeSize(0, len(key), len(data))
 	steps, err := t.descend(m, key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var pages []page.No
 	for n := t.pagesNeeded(steps, size); n > len(pages); n = t.pagesNeeded(steps, size) {
 		more, err := spare(n - len(pages))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		pages = append(pages, more...)
 		if steps, err = t.descend(m, key); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for range maxDepth {
@@ -124,28 +125,19 @@ func (t Plain) Insert(m *Mtr, key, data []byte, spare func(n int) ([]page.No, er
 		if leaf.pg.P().Free() >= size {
 			i, exact := leaf.pg.P().Search(key)
 			if exact {
-				return fmt.Errorf("space tree at page %d of %s: extent %x is there already", t.Root, t.File.Name, key)
+				return nil, fmt.Errorf("space tree at page %d of %s: extent %x is there already", t.Root, t.File.Name, key)
 			}
 			leaf.pg.Edit().Insert(i, 0, 0, key, data)
-			return t.returnSpare(m, pages, key)
+			return pages, nil
 		}
 		if pages, err = t.splitAt(m, steps, len(steps)-1, key, size, pages); err != nil {
-			return err
+			return nil, err
 		}
 		if steps, err = t.descend(m, key); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return fmt.Errorf("space tree at page %d of %s: no room after splits", t.Root, t.File.Name)
-}
-
-// returnSpare is for pages asked for but not needed after all; by construction there are
-// none, and a leak is better reported than made.
-func (t Plain) returnSpare(_ *Mtr, pages []page.No, key []byte) error {
-	if len(pages) != 0 {
-		return fmt.Errorf("space tree at page %d of %s: %d spare pages left at extent %x", t.Root, t.File.Name, len(pages), key)
-	}
-	return nil
+	return nil, fmt.Errorf("space tree at page %d of %s: no room after splits", t.Root, t.File.Name)
 }
 
 // plainSep bounds a separator's node in a space tree: keys have at most 5 bytes.
