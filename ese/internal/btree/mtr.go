@@ -12,6 +12,10 @@ import (
 type Mtr struct {
 	env   *Env
 	pages []*MPage
+	// Tree, when set, ties the change to a transaction that makes or undoes a tree.
+	Tree *logrec.TreeRec
+	// Pos is where the record stands, after Commit.
+	Pos logrec.LogPos
 }
 
 // MPage is a page latched by a Mtr. Changes go through A.
@@ -89,11 +93,12 @@ func (m *Mtr) Commit() error {
 			p.Fr.Dirty(pos)
 		}
 	}
-	_, end, err := m.env.Log.Append(logrec.TypeMacro, logrec.AppendMacro(nil, parts))
+	start, end, err := m.env.Log.Append(logrec.TypeMacro, logrec.AppendMacro(nil, m.Tree, parts))
 	if err != nil {
 		m.Abort()
 		return err
 	}
+	m.Pos = start
 	i := 0
 	for _, p := range m.pages {
 		if p.saved == nil {

@@ -12,7 +12,8 @@ import (
 // of rows that nobody can see any more. For each page it holds all that redo needs without
 // the state of another page (engine.md rule 7).
 //
-//	macro  = count, page*
+//	macro  = length of tree, tree, count, page*
+//	tree   = TreeRec, where a transaction makes a tree or its undo gives it back; else empty
 //	page   = db u8, pgno, dbtime before, dbtime after - before, length, action*
 //	action = kind u8, fields
 
@@ -27,8 +28,13 @@ type MacroPage struct {
 
 var errMacro = errors.New("malformed macro record")
 
-// AppendMacro encodes the parts.
-func AppendMacro(b []byte, parts []MacroPage) []byte {
+// AppendMacro encodes the parts and, if tree is not nil, the transaction's part in them.
+func AppendMacro(b []byte, tree *TreeRec, parts []MacroPage) []byte {
+	if tree == nil {
+		b = append(b, 0)
+	} else {
+		b = appendBytes(b, tree.Append(nil))
+	}
 	b = binary.AppendUvarint(b, uint64(len(parts)))
 	for i := range parts {
 		m := &parts[i]
@@ -41,9 +47,24 @@ func AppendMacro(b []byte, parts []MacroPage) []byte {
 	return b
 }
 
+// MacroTree decodes the transaction's part in a macro; nil when it has none.
+func MacroTree(b []byte) (*TreeRec, error) {
+	d := decoder{b: b}
+	t := d.bytes()
+	if d.bad {
+		return nil, errMacro
+	}
+	if len(t) == 0 {
+		return nil, nil
+	}
+	r := new(TreeRec)
+	return r, r.Decode(t)
+}
+
 // EachMacroPage decodes a macro and calls fn for each part.
 func EachMacroPage(b []byte, fn func(MacroPage) error) error {
 	d := decoder{b: b}
+	d.bytes()
 	n := d.uvarint()
 	for range n {
 		m := MacroPage{DB: DBID(d.u8()), Page: page.No(d.uvarint())}
@@ -178,6 +199,11 @@ func (a *Actions) number(kind byte, v uint64) {
 	n := len(a.Log)
 	a.Log = binary.AppendUvarint(append(a.Log, kind), v)
 	a.apply(n)
+}
+
+// Absolute tells that the part needs nothing of the page's state before.
+func (m *MacroPage) Absolute() bool {
+	return len(m.Actions) > 0 && (m.Actions[0] == actInit || m.Actions[0] == actImage)
 }
 
 // Apply redoes a macro's part on its page and sets the dbtime.

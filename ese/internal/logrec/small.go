@@ -35,7 +35,9 @@ func (r *CommitRec) Decode(b []byte) error {
 	return nil
 }
 
-// TreeRec is the payload of TypeNewTree: a transaction made a tree.
+// TreeRec is the part of a macro that belongs to a transaction: it made a tree, or (CLR) its
+// undo gave the tree's pages back. In one record with the pages, so that a crash neither
+// leaks nor frees them twice.
 type TreeRec struct {
 	Tx       TxID
 	Prev     LogPos

@@ -25,8 +25,7 @@ const (
 	TypeCreateDB Type = 21 // a database file is made
 	TypeAttach   Type = 22 // a database is attached
 	TypeDetach   Type = 23 // a database is detached clean
-	TypeNewTree  Type = 24 // a tree was made by a transaction; undone by giving its pages back
-	TypeTerm     Type = 25 // clean end of the instance
+	TypeTerm     Type = 24 // clean end of the instance
 
 	TypeReservedDelta       Type = 32 // escrow columns
 	TypeReservedSchema      Type = 33 // online schema change

@@ -1,0 +1,15 @@
+// Package redo brings databases forward along the log and takes back what was open.
+//
+// Redo replays every record from the checkpoint on: a page record is applied when the page's
+// dbtime is the record's "before", skipped when the page is at "after" or later, and an error
+// otherwise (a lost write, or a page from another history). What is left open at the end of
+// the log are the losers; Undo takes their changes back, newest first, writing compensation
+// records, so that a crash inside recovery repeats nothing.
+//
+// Invariants:
+//  1. Applying a record twice is the same as applying it once.
+//  2. No order between pages is assumed.
+//  3. A compensation is never undone; it names the record to be undone next.
+//
+// It opens no files and decides nothing about which databases are attached: Target does.
+package redo
