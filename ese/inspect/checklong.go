@@ -75,10 +75,12 @@ func (l *longCheck) node(n node) error {
 
 // end finishes the value that was being read.
 func (l *longCheck) end() error {
-	if l.current == nil || l.broken {
+	current := l.current
+	l.current = nil
+	if current == nil || l.broken {
 		return nil
 	}
-	return l.note(l.current.finish())
+	return l.note(current.finish())
 }
 
 // nameReferences finds which values are referred to by more or fewer rows than they count.

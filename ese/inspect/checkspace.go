@@ -64,7 +64,11 @@ func parseSpaceHeader(b []byte) (h spaceHeader, ok bool) {
 		return h, false
 	}
 	le := binary.LittleEndian
-	return spaceHeader{le.Uint32(b), page.No(le.Uint32(b[4:])), le.Uint32(b[8:]), le.Uint32(b[12:])}, true
+	h = spaceHeader{
+		primary: le.Uint32(b), parent: page.No(le.Uint32(b[4:])), flags: le.Uint32(b[8:]),
+		space: le.Uint32(b[12:]),
+	}
+	return h, true
 }
 
 // family is a tree with its own space, and the trees in its space.
@@ -72,6 +76,7 @@ type family struct {
 	name     string
 	root     page.No
 	id       page.ObjID
+	kind     page.Flags // the flags that all its pages have
 	children []*family
 }
 
@@ -82,12 +87,18 @@ func (c *checker) families() *family {
 		f := &family{name: t.Name, root: t.Root, id: t.ObjID}
 		for i := range t.Indexes {
 			if x := &t.Indexes[i]; x.Root != t.Root {
-				f.children = append(f.children, &family{name: t.Name, root: x.Root, id: x.ObjID})
+				kind := page.FlagIndex
+				if x.Flags&IndexUnique == 0 {
+					kind |= page.FlagNonUnique
+				}
+				f.children = append(f.children,
+					&family{name: t.Name, root: x.Root, id: x.ObjID, kind: kind})
 			}
 		}
 		if t.LongValueRoot != 0 {
-			lv := &family{name: t.Name, root: t.LongValueRoot, id: t.LongValueObjID}
-			f.children = append(f.children, lv)
+			f.children = append(f.children, &family{
+				name: t.Name, root: t.LongValueRoot, id: t.LongValueObjID, kind: page.FlagLongValue,
+			})
 		}
 		top.children = append(top.children, f)
 	}

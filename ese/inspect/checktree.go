@@ -2,6 +2,8 @@ package inspect
 
 import (
 	"bytes"
+	"encoding/binary"
+	"slices"
 
 	"pillarbox/ese/internal/page"
 )
@@ -11,15 +13,16 @@ type treeCheck struct {
 	*checker
 	root   page.No
 	id     page.ObjID
-	kind   page.Flags // the flags that all pages of the tree share
-	depth  int        // of the leaves, 0 until the first
-	last   []byte     // the last key seen in a leaf
-	any    bool       // whether there was one
-	leaf   page.No    // the last leaf seen
-	nextTo page.No    // its right sibling
+	kind   page.Flags  // the flags that all pages of the tree share
+	depth  int         // of the leaves, 0 until the first
+	last   []byte      // the last key seen in a leaf
+	any    bool        // whether there was one
+	leaf   page.No     // the last leaf seen
+	nextTo page.No     // its right sibling
+	tags   [][2]uint16 // of the page being checked: start and size
 }
 
-const kindMask = page.FlagSpaceTree | page.FlagIndex | page.FlagLongValue
+const kindMask = page.FlagSpaceTree | page.FlagIndex | page.FlagLongValue | page.FlagNonUnique
 
 // checkTrees checks every tree and then looks for leaked pages.
 func (c *checker) checkTrees() error {
@@ -49,11 +52,7 @@ func (c *checker) checkFamily(f *family) error {
 	if err != nil {
 		return c.note(err)
 	}
-	kind := p.Flags() & kindMask
-	if kind&page.FlagSpaceTree != 0 {
-		c.find(f.root, "root of object %d is a space tree", f.id)
-	}
-	if err := c.checkTree(f.root, f.id, kind); err != nil {
+	if err := c.checkTree(f.root, f.id, f.kind); err != nil {
 		return err
 	}
 	h, ok := parseSpaceHeader(p.External())
@@ -61,7 +60,7 @@ func (c *checker) checkFamily(f *family) error {
 		return nil
 	}
 	for _, root := range []page.No{page.No(h.space), page.No(h.space) + 1} {
-		if err := c.checkTree(root, f.id, kind|page.FlagSpaceTree); err != nil {
+		if err := c.checkTree(root, f.id, f.kind&^page.FlagNonUnique|page.FlagSpaceTree); err != nil {
 			return err
 		}
 	}
@@ -121,7 +120,35 @@ func (t *treeCheck) checkHeader(no page.No, p page.Page) {
 	if p.DBTime() > t.db.Header.DBTime {
 		t.find(no, "dbtime %d is above the header's %d", p.DBTime(), t.db.Header.DBTime)
 	}
+	t.checkTags(no, p)
 	t.report.HighestDBTime = max(t.report.HighestDBTime, p.DBTime())
+}
+
+// checkTags proves that no two tags share a byte. It reads the tag array itself, apart from
+// the code that wrote it.
+func (t *treeCheck) checkTags(no page.No, p page.Page) {
+	mask := uint16(0x1fff)
+	if t.db.LargePages() {
+		mask = 0x7fff
+	}
+	t.tags = t.tags[:0]
+	for i := range p.Len() + 1 {
+		b := p[len(p)-4*(i+1):]
+		size := binary.LittleEndian.Uint16(b) & mask
+		start := binary.LittleEndian.Uint16(b[2:]) & mask
+		if size > 0 {
+			t.tags = append(t.tags, [2]uint16{start, size})
+		}
+	}
+	slices.SortFunc(t.tags, func(a, b [2]uint16) int { return int(a[0]) - int(b[0]) })
+	end := 0
+	for _, tag := range t.tags {
+		if int(tag[0]) < end {
+			t.find(no, "tags overlap at byte %d", tag[0])
+			return
+		}
+		end = int(tag[0]) + int(tag[1])
+	}
 }
 
 // checkInner checks an internal page and goes down.

@@ -18,11 +18,20 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // samples returns the real databases by base name, each on a memory disk.
 func samples(t *testing.T) map[string]vfs.File {
 	t.Helper()
+	files := map[string]vfs.File{}
+	for name, data := range sampleBytes(t) {
+		files[name] = memFile(t, data)
+	}
+	return files
+}
+
+func sampleBytes(t *testing.T) map[string][]byte {
+	t.Helper()
 	names, _ := filepath.Glob("../../../shared/samples/edb/*.gz")
 	if len(names) == 0 {
 		t.Skip("../shared/samples is not there")
 	}
-	files := map[string]vfs.File{}
+	files := map[string][]byte{}
 	for _, name := range names {
 		data, err := os.ReadFile(name)
 		if err != nil {
@@ -35,8 +44,7 @@ func samples(t *testing.T) map[string]vfs.File {
 		if data, err = io.ReadAll(z); err != nil {
 			t.Fatal(err)
 		}
-		base := strings.TrimSuffix(filepath.Base(name), ".gz")
-		files[base] = memFile(t, data)
+		files[strings.TrimSuffix(filepath.Base(name), ".gz")] = data
 	}
 	return files
 }
