@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"pillarbox/ese/internal/page"
@@ -153,7 +154,11 @@ func (c *checker) claimOne(f *family, parent page.ObjID, parentRoot page.No) err
 	if !c.space.has(f.root) || c.space.owner[f.root] != f.id {
 		c.find(f.root, "the root is not in the owned extents")
 	}
-	return c.extents(ae, "AE", func(no page.No) { c.makeAvailable(no, f.id) })
+	available := func(no page.No) { c.makeAvailable(no, f.id) }
+	if err := c.note(c.extents(ae, "AE", available)); err != nil {
+		return err
+	}
+	return errors.Join(c.splitBuffer(oe, available), c.splitBuffer(ae, available))
 }
 
 // claimSingle claims the one extent that begins with the root; free pages are in a bitmap.
@@ -177,13 +182,9 @@ func (c *checker) claimSingle(f *family, h spaceHeader, parent page.ObjID) error
 // extents calls fn for every page in the extents of a space tree, and checks that they are in
 // order and do not overlap.
 func (c *checker) extents(root page.No, kind string, fn func(page.No)) error {
-	p, err := c.db.Page(root)
-	if err != nil {
-		return err
-	}
 	var end page.No
 	pool := -1
-	err = c.db.walk(root, func(n node) error {
+	return c.db.walk(root, func(n node) error {
 		key, own := n.key, -1
 		if len(key) == 5 && key[0]&0x80 != 0 {
 			// A pool of its own (revision 0x0E on): a prefix byte, then the page.
@@ -210,34 +211,31 @@ func (c *checker) extents(root page.No, kind string, fn func(page.No)) error {
 		}
 		return nil
 	})
+}
+
+// splitBuffer calls fn for the pages that the root of a space tree keeps for its own splits:
+// two extents, each its last page and its number of pages. They are in no AE.
+func (c *checker) splitBuffer(root page.No, fn func(page.No)) error {
+	const buffer, extent = 16, 8
+	p, err := c.db.Page(root)
 	if err != nil {
 		return err
 	}
-	// The split buffer keeps pages for splits of the space tree itself; they are available.
-	buffer := p.External()
-	if len(buffer) > 16 {
-		buffer = buffer[len(buffer)-16:]
+	b := p.External()
+	if len(b) > buffer {
+		b = b[len(b)-buffer:] // after the tag of the newer form
 	}
-	for ; len(buffer) >= 8 && kind == "AE"; buffer = buffer[8:] {
-		c.splitBuffer(root, buffer, fn)
+	for ; len(b) >= extent; b = b[extent:] {
+		last := page.No(binary.LittleEndian.Uint32(b))
+		size := page.No(binary.LittleEndian.Uint32(b[4:]))
+		if size > last || (size > 0 && !c.space.has(last)) {
+			return corruptPage(root, "split buffer of %d pages up to %d", size, last)
+		}
+		for no := last - size + 1; size > 0 && no <= last; no++ {
+			fn(no)
+		}
 	}
 	return nil
-}
-
-// splitBuffer takes the pages of one reserved extent: last page and number of pages.
-func (c *checker) splitBuffer(root page.No, b []byte, fn func(page.No)) {
-	last := page.No(binary.LittleEndian.Uint32(b))
-	size := page.No(binary.LittleEndian.Uint32(b[4:]))
-	if size == 0 {
-		return
-	}
-	if size > last || !c.space.has(last) {
-		c.find(root, "split buffer of %d pages up to %d", size, last)
-		return
-	}
-	for no := last - size + 1; no <= last; no++ {
-		fn(no)
-	}
 }
 
 // own gives a page from its parent to a tree.

@@ -253,7 +253,7 @@ func TestCheckSurvives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 80 {
+		for range 40 {
 			data := bytes.Clone(files[name])
 			m := &image{t: t, data: data, db: db}
 			for range 1 + rng.IntN(4) {
@@ -313,4 +313,26 @@ func FuzzCheck(f *testing.F) {
 		}
 		checkNoPanic(t, data)
 	})
+}
+
+// TestSplitBuffer moves a page from the available extents to a split buffer, of either tree.
+func TestSplitBuffer(t *testing.T) {
+	data := sampleBytes(t)["dissect-index.edb"]
+	for second := range page.No(2) {
+		m := newImage(t, data)
+		var moved uint32
+		m.edit(m.spaceTree(rootPage, 1), func(p page.Page) {
+			nd := p.Node(0)
+			moved = binary.BigEndian.Uint32(nodeKey(nil, p, nd)) - binary.LittleEndian.Uint32(nd.Data) + 1
+			nd.Data[0]--
+		})
+		m.edit(m.spaceTree(rootPage, second), func(p page.Page) {
+			binary.LittleEndian.PutUint32(p.External()[0:], moved)
+			binary.LittleEndian.PutUint32(p.External()[4:], 1)
+		})
+		r, err := Check(context.Background(), memFile(t, m.data), CheckOptions{})
+		if err != nil || !r.OK() {
+			t.Errorf("space tree %d: %v, %v", second, err, r.Findings)
+		}
+	}
 }
