@@ -1,5 +1,5 @@
 // Package record is the codec of table rows, of column values and of index keys, as pure
-// functions on bytes. It follows the ESE format (docs/format-edb.md, "Record" and "Key").
+// functions on bytes. It follows the ESE format (docs/format-edb.md, "Record" and "Keys").
 //
 // A record:
 //
