@@ -26,6 +26,11 @@ type DumpOptions struct {
 	LineBytes int
 }
 
+// printer leaves errors to the Flush at the end.
+type printer struct{ *bufio.Writer }
+
+func (p printer) printf(format string, args ...any) { _, _ = fmt.Fprintf(p, format, args...) }
+
 // Dump prints the schema and the rows of all tables as text for people and golden files.
 func (d *Database) Dump(w io.Writer, o DumpOptions) error {
 	if o.Rows == 0 {
@@ -37,9 +42,9 @@ func (d *Database) Dump(w io.Writer, o DumpOptions) error {
 	if o.LineBytes == 0 {
 		o.LineBytes = 8000
 	}
-	out := bufio.NewWriter(w)
+	out := printer{bufio.NewWriter(w)}
 	h := &d.Header
-	fmt.Fprintf(out, "database %#x,%d,%d of %d pages of %d bytes, %v\n",
+	out.printf("database %#x,%d,%d of %d pages of %d bytes, %v\n",
 		h.Version, h.Revision, h.RevisionMinor, d.lastPage, d.pageSize, h.State)
 	for _, t := range d.tables {
 		t.dumpSchema(out)
@@ -53,28 +58,28 @@ func (d *Database) Dump(w io.Writer, o DumpOptions) error {
 // mostColumns is the number of columns printed of a table.
 const mostColumns = 500
 
-func (t *Table) dumpSchema(out *bufio.Writer) {
-	fmt.Fprintf(out, "\ntable %s: object %d, root %d, flags %#x\n", t.Name, t.ObjID, t.Root, t.Flags)
+func (t *Table) dumpSchema(out printer) {
+	out.printf("\ntable %s: object %d, root %d, flags %#x\n", t.Name, t.ObjID, t.Root, t.Flags)
 	if t.LongValueRoot != 0 {
-		fmt.Fprintf(out, "  long values: object %d, root %d, chunk %d\n",
+		out.printf("  long values: object %d, root %d, chunk %d\n",
 			t.LongValueObjID, t.LongValueRoot, t.LongValueChunk)
 	}
 	for i := range t.Columns {
 		c := &t.Columns[i]
 		if i == mostColumns {
-			fmt.Fprintf(out, "  %d more columns\n", len(t.Columns)-i)
+			out.printf("  %d more columns\n", len(t.Columns)-i)
 			break
 		}
-		fmt.Fprintf(out, "  column %d %s: %v, size %d, flags %#x, code page %d",
+		out.printf("  column %d %s: %v, size %d, flags %#x, code page %d",
 			c.ID, c.Name, c.Type, c.Size, c.Flags, c.CodePage)
 		if len(c.Default) > 0 {
-			fmt.Fprintf(out, ", default %x", c.Default)
+			out.printf(", default %x", c.Default)
 		}
-		fmt.Fprintln(out)
+		out.printf("\n")
 	}
 	for i := range t.Indexes {
 		x := &t.Indexes[i]
-		fmt.Fprintf(out, "  index %s: object %d, root %d, flags %#x, key %d,",
+		out.printf("  index %s: object %d, root %d, flags %#x, key %d,",
 			x.Name, x.ObjID, x.Root, x.Flags, x.KeyMost)
 		for _, s := range x.Segments {
 			sign := "+"
@@ -85,14 +90,14 @@ func (t *Table) dumpSchema(out *bufio.Writer) {
 			if c := t.Column(s.Column); c != nil {
 				name = c.Name
 			}
-			fmt.Fprintf(out, " %s%s", sign, name)
+			out.printf(" %s%s", sign, name)
 		}
-		fmt.Fprintln(out)
+		out.printf("\n")
 	}
 }
 
 // dumpRows prints the first rows and a hash of the lines of the others.
-func (t *Table) dumpRows(out *bufio.Writer, o DumpOptions) error {
+func (t *Table) dumpRows(out printer, o DumpOptions) error {
 	n := 0
 	rest := sha256.New()
 	err := t.Rows(func(r Row) error {
@@ -106,14 +111,14 @@ func (t *Table) dumpRows(out *bufio.Writer, o DumpOptions) error {
 				sha256.Sum256([]byte(line)))
 		}
 		if n <= o.Rows {
-			fmt.Fprintf(out, "  row %x:%s\n", r.Key, line)
+			out.printf("  row %x:%s\n", r.Key, line)
 		} else {
-			fmt.Fprintf(rest, "%x:%s\n", r.Key, line)
+			_, _ = fmt.Fprintf(rest, "%x:%s\n", r.Key, line)
 		}
 		return nil
 	})
 	if n > o.Rows {
-		fmt.Fprintf(out, "  %d more rows, sha256 %x\n", n-o.Rows, rest.Sum(nil)[:8])
+		out.printf("  %d more rows, sha256 %x\n", n-o.Rows, rest.Sum(nil)[:8])
 	}
 	return err
 }

@@ -98,7 +98,8 @@ func testContract(t *testing.T, fsys FS, dir string) {
 		t.Fatal(err)
 	}
 	syncFile(t, f)
-	if data := content(t, fsys, a); !bytes.Equal(data[65_530:], []byte("\x00\x00\x00hel\x00\x00\x00\x00")) {
+	want := []byte("\x00\x00\x00hel\x00\x00\x00\x00")
+	if data := content(t, fsys, a); !bytes.Equal(data[65_530:], want) {
 		t.Fatalf("after truncate: %q", data[65_530:])
 	}
 	write(t, create(t, fsys, b), []byte("gone"), 0)

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -50,10 +51,13 @@ func TestDecompressXpress(t *testing.T) {
 		err  error
 	}{
 		// The two examples of MS-XCA section 3.1.
-		{"literals", "18 1a00 3f000000 6162636465666768696a6b6c6d6e6f707172737475767778797a", alphabet, nil},
+		{"literals", "18 1a00 3f000000" + hex.EncodeToString(alphabet), alphabet, nil},
 		{"long match", "18 2c01 ffffff1f 616263 1700 0fff2601", bytes.Repeat([]byte("abc"), 100), nil},
 		{"empty", "18 0000", nil, nil},
-		{"shared half byte", "18 1900 ffffff3f 6162 0f00 12 0f00", bytes.Repeat([]byte("ab"), 14)[:25], nil},
+		{
+			"shared half byte", "18 1900 ffffff3f 6162 0f00 12 0f00",
+			bytes.Repeat([]byte("ab"), 14)[:25], nil,
+		},
 		{"ends early", "18 1a00 3f000000 61", nil, ErrCorrupt},
 		{"match before the start", "18 1a00 ffffff7f 61 0f00 00", nil, ErrCorrupt},
 		{"match over the end", "18 0300 ffffff7f 61 0700 00", nil, ErrCorrupt},
@@ -73,7 +77,8 @@ func TestDecompressXpress(t *testing.T) {
 
 func FuzzDecompress(f *testing.F) {
 	for _, s := range []string{
-		"0f 61", "17 6162", "18 2c01 ffffff1f 616263 1700 0fff2601", "18 ffff ffffffff 0f00 ff ff 0000 ffffff7f",
+		"0f 61", "17 6162", "18 2c01 ffffff1f 616263 1700 0fff2601",
+		"18 ffff ffffffff 0f00 ff ff 0000 ffffff7f",
 	} {
 		f.Add(unhex(f, s))
 	}

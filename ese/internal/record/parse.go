@@ -133,9 +133,6 @@ func (r *Record) tagHasHeader(i int) bool {
 	return r.largePage || r.tagEntry(i)&smallHeader != 0
 }
 
-// FixedLast is the last fixed column present, 0 for none.
-func (r Record) FixedLast() ColumnID { return r.fixedLast }
-
 // Fits reports whether the record's fixed columns end where the layout says.
 func (r Record) Fits(l *Layout) bool {
 	if r.fixedLast == 0 {

@@ -42,18 +42,30 @@ func TestGoldenRecords(t *testing.T) {
 			"table row", "08 80 2000 02000000 0100 02000000 04000000 50000000 000000c0 14000000" +
 				"ff 00 0b00 4d53 79734f626a65637473",
 			[]Field{
-				{ID: 1, Data: le(2, 4)}, {ID: 2, Data: le(1, 2)}, {ID: 3, Data: le(2, 4)},
-				{ID: 4, Data: le(4, 4)}, {ID: 5, Data: le(80, 4)}, {ID: 6, Data: le(0xc0000000, 4)},
-				{ID: 7, Data: le(20, 4)}, {ID: 8, Data: le(0xff, 1)}, {ID: 128, Data: []byte("MSysObjects")},
+				{ID: 1, Data: le(2, 4)},
+				{ID: 2, Data: le(1, 2)},
+				{ID: 3, Data: le(2, 4)},
+				{ID: 4, Data: le(4, 4)},
+				{ID: 5, Data: le(80, 4)},
+				{ID: 6, Data: le(0xc0000000, 4)},
+				{ID: 7, Data: le(20, 4)},
+				{ID: 8, Data: le(0xff, 1)},
+				{ID: 128, Data: []byte("MSysObjects")},
 			},
 		},
 		{
 			"column row", "09 80 2300 02000000 0200 01000000 04000000 04000000 01000000 e4040000" +
 				"2a 0400 80fe 0a00 4f626a69645461626c65",
 			[]Field{
-				{ID: 1, Data: le(2, 4)}, {ID: 2, Data: le(2, 2)}, {ID: 3, Data: le(1, 4)},
-				{ID: 4, Data: le(4, 4)}, {ID: 5, Data: le(4, 4)}, {ID: 6, Data: le(1, 4)},
-				{ID: 7, Data: le(1252, 4)}, {ID: 9, Data: le(4, 2)}, {ID: 128, Data: []byte("ObjidTable")},
+				{ID: 1, Data: le(2, 4)},
+				{ID: 2, Data: le(2, 2)},
+				{ID: 3, Data: le(1, 4)},
+				{ID: 4, Data: le(4, 4)},
+				{ID: 5, Data: le(4, 4)},
+				{ID: 6, Data: le(1, 4)},
+				{ID: 7, Data: le(1252, 4)},
+				{ID: 9, Data: le(4, 2)},
+				{ID: 128, Data: []byte("ObjidTable")},
 			},
 		},
 	}
@@ -170,7 +182,8 @@ func TestRoundTripRandom(t *testing.T) {
 				f := Field{ID: id, Null: rng.IntN(4) == 0}
 				if !f.Null {
 					f.Data = value(rng.IntN(300))
-					f.LongValue, f.Compressed, f.Separated = rng.IntN(2) == 0, rng.IntN(4) == 0, rng.IntN(4) == 0
+					f.LongValue, f.Compressed = rng.IntN(2) == 0, rng.IntN(4) == 0
+					f.Separated = rng.IntN(4) == 0
 				}
 				fields = append(fields, f)
 			}
@@ -201,7 +214,8 @@ func TestEncodeErrors(t *testing.T) {
 		{"tagged", []Field{{ID: 256, Data: make([]byte, 9000)}, {ID: 257}}, ErrTooBig.Error()},
 	}
 	for _, test := range tests {
-		if b, err := l.Encode(nil, test.fields, false); err == nil || !strings.Contains(err.Error(), test.want) {
+		b, err := l.Encode(nil, test.fields, false)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %x, %v", test.name, b, err)
 		}
 	}
@@ -259,8 +273,11 @@ func TestMultiValues(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	l := catalogLayout()
 	seed, err := l.Encode(nil, []Field{
-		{ID: 2, Data: le(7, 2)}, {ID: 128, Data: []byte("name")}, {ID: 130, Null: true},
-		{ID: 256, Data: []byte("\x02aabb"), LongValue: true}, {ID: 300, Null: true},
+		{ID: 2, Data: le(7, 2)},
+		{ID: 128, Data: []byte("name")},
+		{ID: 130, Null: true},
+		{ID: 256, Data: []byte("\x02aabb"), LongValue: true},
+		{ID: 300, Null: true},
 	}, false)
 	if err != nil {
 		f.Fatal(err)
@@ -406,7 +423,8 @@ func TestGoldenKeys(t *testing.T) {
 			t.Errorf("%v %x: %x, %v, want %s", test.typ, test.data, key, err, test.want)
 		}
 	}
-	if _, err := AppendKey(nil, Text, []byte("\xe4"), false, false, false); !errors.Is(err, ErrNotASCII) {
+	_, err := AppendKey(nil, Text, []byte("\xe4"), false, false, false)
+	if !errors.Is(err, ErrNotASCII) {
 		t.Errorf("text that is not ASCII: %v", err)
 	}
 	if _, err := AppendKey(nil, Long, nil, false, false, false); err == nil {
