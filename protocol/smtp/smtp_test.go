@@ -401,13 +401,12 @@ func TestLongLines(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
-	s, b := testServer(t, nil)
+	s, b := testServer(t, func(o *Options) { o.ShutdownData = 300 * time.Millisecond })
 	addr := listen(t, s)
 	idle, busy, stuck := dial(t, addr), dial(t, addr), dial(t, addr)
 	ibr, bbr, sbr := bufio.NewReader(idle), bufio.NewReader(busy), bufio.NewReader(stuck)
 	expect(t, ibr, "220")
 	beginData(t, busy, bbr)
-	s.o.ShutdownData = 300 * time.Millisecond
 	beginData(t, stuck, sbr)
 	_, _ = io.WriteString(busy, "begun\r\n")
 	done := make(chan error, 1)
