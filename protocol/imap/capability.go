@@ -6,7 +6,7 @@ import "strings"
 func (c *conn) capabilities() string {
 	list := []string{"IMAP4rev1", "LITERAL+", "ID", "ENABLE", "SASL-IR"}
 	if c.state == stateNotAuthenticated {
-		if c.tls == nil && c.server.opt.TLS != nil {
+		if c.tls == nil && c.server.tlsConfig() != nil {
 			list = append(list, "STARTTLS")
 		}
 		if c.mayLogin() {
@@ -25,7 +25,7 @@ func (c *conn) capabilities() string {
 
 // mayLogin tells whether a password may be sent here (RFC 3501 11.1).
 func (c *conn) mayLogin() bool {
-	return c.tls != nil || c.server.opt.AllowPlaintext(c.rawConn.RemoteAddr())
+	return c.tls != nil || c.server.opt.PlaintextAuth(c.rawConn.RemoteAddr())
 }
 
 // capability is CAPABILITY (RFC 3501 6.1.1).

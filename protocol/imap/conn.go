@@ -67,8 +67,8 @@ func (c *conn) serve() {
 			log.Error("session panic", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		}
 	}()
-	if t, ok := c.conn.(*tls.Conn); ok {
-		if err := c.handshake(t); err != nil {
+	if c.server.opt.ImplicitTLS {
+		if err := c.handshake(c.server.tlsConfig()); err != nil {
 			log.Debug("TLS handshake failed", "err", err)
 			return
 		}
@@ -123,14 +123,20 @@ func (c *conn) close() {
 	c.in.release()
 }
 
-func (c *conn) handshake(t *tls.Conn) error {
+// handshake puts TLS on the connection.
+func (c *conn) handshake(config *tls.Config) error {
+	if config == nil {
+		return &connError{errors.New("no TLS configuration")}
+	}
+	t := tls.Server(c.rawConn, config)
 	_ = t.SetDeadline(time.Now().Add(c.server.opt.WriteTimeout))
 	if err := t.HandshakeContext(c.ctx); err != nil {
 		return &connError{err}
 	}
 	_ = t.SetDeadline(time.Time{})
 	cs := t.ConnectionState()
-	c.tls = &cs
+	c.conn, c.tls = t, &cs
+	c.in = &wireReader{conn: t, pool: &c.server.buffers.read}
 	return nil
 }
 
@@ -329,7 +335,7 @@ func (c *conn) finish(req *request, err error) error {
 	}
 	c.write(req.tag + " " + string(e.status()) + " " + statusText(e.Code, e.Text) + "\r\n")
 	if e.Status == StatusBad {
-		if c.badCommands++; c.badCommands >= c.server.opt.MaxBadCommands {
+		if c.badCommands++; c.badCommands >= c.server.opt.MaxErrors {
 			c.untagged("BYE Too many bad commands")
 			c.state = stateLogout
 		}

@@ -121,7 +121,7 @@ func (c *conn) enter(req *request, user, password string) error {
 		return no(CodeAuthenticationFailed, "Authentication failed")
 	}
 	info := ConnInfo{Remote: c.rawConn.RemoteAddr(), Local: c.rawConn.LocalAddr(), TLS: c.tls}
-	session, err := c.server.backend.Login(c.ctx, user, password, info)
+	session, err := c.server.opt.Backend.Login(c.ctx, user, password, info)
 	var e *Error
 	if errors.As(err, &e) && e.Code == CodeAuthenticationFailed {
 		if c.badLogins++; c.badLogins >= maxBadLogins {

@@ -10,42 +10,47 @@ import (
 	"time"
 )
 
-// Options configures a Server. The zero value works, without TLS and without passwords in clear.
+// Options configures a Server. Backend must be set; the rest works as zero.
 type Options struct {
+	Backend Backend
 	// Greeting is the name shown in the greeting. Default: "Pillarbox".
 	Greeting string
-	// TLS allows STARTTLS. Default: none. Implicit TLS is a matter of the listener.
-	TLS *tls.Config
-	// AllowPlaintext tells whether a peer may send its password without TLS. Default: nobody.
-	AllowPlaintext func(remote net.Addr) bool
+	// TLS returns the configuration for a new handshake; nil means no STARTTLS.
+	TLS func() *tls.Config
+	// ImplicitTLS begins each connection with the handshake (port 993, RFC 8314).
+	ImplicitTLS bool
+	// PlaintextAuth tells from which addresses passwords are taken without TLS. Default: none.
+	PlaintextAuth func(net.Addr) bool
 	// MaxMessage bounds the message of APPEND, in bytes. Default: 50 MiB.
 	MaxMessage int64
-	// MaxConnections bounds the connections at one time. Default: 10,000.
-	MaxConnections int
+	// MaxConns and MaxConnsPerIP limit connections. Default: 10,000 and 1,000; negative: no
+	// limit.
+	MaxConns, MaxConnsPerIP int
 	// IdleTimeout ends a connection that says nothing (RFC 3501 5.4). Default: 30 minutes.
 	IdleTimeout time.Duration
 	// LoginTimeout is the same before login. Default: 3 minutes.
 	LoginTimeout time.Duration
 	// WriteTimeout bounds one write. Default: 2 minutes.
 	WriteTimeout time.Duration
-	// MaxBadCommands ends a connection after so many commands that were no IMAP. Default: 20.
-	MaxBadCommands int
+	// MaxErrors ends a connection after so many commands that were no IMAP. Default: 20.
+	MaxErrors int
 	// ID is what the ID command tells (RFC 2971). Default: the name alone.
 	ID map[string]string
-	// Logger receives connections, logins and trouble. Default: discard.
+	// Logger receives trouble: failed commands, unreadable messages, panics. Default: discard.
 	Logger *slog.Logger
 }
 
-func (o *Options) setDefaults() {
+func (o Options) withDefaults() Options {
 	setDefault(&o.Greeting, "Pillarbox")
 	setDefault(&o.MaxMessage, 50<<20)
-	setDefault(&o.MaxConnections, 10_000)
+	setDefault(&o.MaxConns, 10_000)
+	setDefault(&o.MaxConnsPerIP, 1_000)
 	setDefault(&o.IdleTimeout, 30*time.Minute)
 	setDefault(&o.LoginTimeout, 3*time.Minute)
 	setDefault(&o.WriteTimeout, 2*time.Minute)
-	setDefault(&o.MaxBadCommands, 20)
-	if o.AllowPlaintext == nil {
-		o.AllowPlaintext = func(net.Addr) bool { return false }
+	setDefault(&o.MaxErrors, 20)
+	if o.PlaintextAuth == nil {
+		o.PlaintextAuth = func(net.Addr) bool { return false }
 	}
 	if o.ID == nil {
 		o.ID = map[string]string{"name": o.Greeting}
@@ -53,6 +58,7 @@ func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	return o
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -67,7 +73,6 @@ var ErrServerClosed = errors.New("imap: server closed")
 
 // Server speaks IMAP with many clients.
 type Server struct {
-	backend  Backend
 	opt      Options
 	commands map[string]command
 	buffers  *buffers
@@ -80,25 +85,24 @@ type Server struct {
 	closed    bool
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
+	perIP     map[string]int
 }
 
-// New returns a Server that asks backend.
-func New(backend Backend, options Options) *Server {
-	options.setDefaults()
+// NewServer makes a Server.
+func NewServer(o Options) *Server {
 	s := &Server{
-		backend:   backend,
-		opt:       options,
+		opt:       o.withDefaults(),
 		commands:  commandTable(),
 		buffers:   newBuffers(),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
+		perIP:     make(map[string]int),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Serve accepts connections until the listener fails or the server is closed. Connections of
-// type *tls.Conn are taken as IMAPS. Serve closes the listener.
+// Serve accepts connections until Shutdown, and then returns ErrServerClosed. It closes l.
 func (s *Server) Serve(l net.Listener) error {
 	defer func() { _ = l.Close() }()
 	if !s.addListener(l) {
@@ -136,28 +140,61 @@ func isTemporary(err error) bool {
 
 func (s *Server) start(nc net.Conn) {
 	c := newConn(s, nc)
-	s.mu.Lock()
-	full := len(s.conns) >= s.opt.MaxConnections
-	if s.closed || full {
-		s.mu.Unlock()
+	ip := ipOf(nc.RemoteAddr())
+	if !s.admit(c, ip) {
 		// TLS clients get no words: a handshake would cost what is short.
-		if _, isTLS := nc.(*tls.Conn); !isTLS {
+		if !s.opt.ImplicitTLS {
 			_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
 			_, _ = nc.Write([]byte("* BYE [UNAVAILABLE] Too many connections\r\n"))
 		}
 		_ = nc.Close()
 		return
 	}
-	s.conns[c] = struct{}{}
-	s.wg.Add(1)
-	s.mu.Unlock()
 	go func() {
 		defer s.wg.Done()
+		defer s.forget(c, ip)
 		c.serve()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
 	}()
+}
+
+func (s *Server) admit(c *conn, ip string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed,
+		s.opt.MaxConns > 0 && len(s.conns) >= s.opt.MaxConns,
+		s.opt.MaxConnsPerIP > 0 && s.perIP[ip] >= s.opt.MaxConnsPerIP:
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.perIP[ip]++
+	s.wg.Add(1)
+	return true
+}
+
+func (s *Server) forget(c *conn, ip string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if s.perIP[ip]--; s.perIP[ip] == 0 {
+		delete(s.perIP, ip)
+	}
+}
+
+func ipOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
+}
+
+// tlsConfig is nil when there is none, or none at the moment.
+func (s *Server) tlsConfig() *tls.Config {
+	if s.opt.TLS == nil {
+		return nil
+	}
+	return s.opt.TLS()
 }
 
 func (s *Server) addListener(l net.Listener) bool {
@@ -204,14 +241,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Close cuts all connections off and waits for their ends.
-func (s *Server) Close() error {
-	s.stopAccepting()
-	s.cut()
-	s.wg.Wait()
-	return nil
-}
-
 func (s *Server) stopAccepting() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,11 +262,4 @@ func (s *Server) cut() {
 	for c := range s.conns {
 		_ = c.rawConn.Close()
 	}
-}
-
-// Connections tells how many clients there are.
-func (s *Server) Connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns)
 }

@@ -30,10 +30,11 @@ type testServer struct {
 
 func startServer(t testing.TB, mem *memBackend, o Options) *testServer {
 	t.Helper()
-	if o.AllowPlaintext == nil {
-		o.AllowPlaintext = func(net.Addr) bool { return true }
+	if o.PlaintextAuth == nil {
+		o.PlaintextAuth = func(net.Addr) bool { return true }
 	}
-	s := New(mem, o)
+	o.Backend = mem
+	s := NewServer(o)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -41,12 +42,19 @@ func startServer(t testing.TB, mem *memBackend, o Options) *testServer {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
-		_ = s.Close()
+		stop(s)
 		if err := <-done; !errors.Is(err, ErrServerClosed) {
 			t.Errorf("Serve: %v", err)
 		}
 	})
 	return &testServer{s, l.Addr().String(), mem}
+}
+
+// stop cuts all connections off.
+func stop(s *Server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.Shutdown(ctx)
 }
 
 // client speaks line by line.
@@ -210,7 +218,7 @@ func step(t *testing.T, s *testServer, c *client, f []string) {
 	}
 }
 
-func testTLS(t testing.TB) *tls.Config {
+func testTLS(t testing.TB) func() *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -224,12 +232,15 @@ func testTLS(t testing.TB) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	config := &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+	}
+	return func() *tls.Config { return config }
 }
 
 func TestStartTLS(t *testing.T) {
 	s := startServer(t, loaded(), Options{
-		TLS: testTLS(t), AllowPlaintext: func(net.Addr) bool { return false },
+		TLS: testTLS(t), PlaintextAuth: func(net.Addr) bool { return false },
 	})
 	c := s.dial(t)
 	if g := c.line(); !strings.Contains(g, "STARTTLS") || !strings.Contains(g, "LOGINDISABLED") {
@@ -407,19 +418,12 @@ func TestIdleMemory(t *testing.T) {
 		t.Skip("many connections")
 	}
 	const n = 200
-	cfg := testTLS(t)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(loaded(), Options{})
-	go func() { _ = s.Serve(l) }()
-	t.Cleanup(func() { _ = s.Close() })
+	s := startServer(t, loaded(), Options{TLS: testTLS(t), ImplicitTLS: true})
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for range n {
-		nc, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		nc, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatal(err)
 		}

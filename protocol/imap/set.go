@@ -36,15 +36,6 @@ func (s UIDSet) Append(uid UID) UIDSet {
 	return append(s, UIDRange{uid, uid})
 }
 
-// Len counts the UIDs that the set names.
-func (s UIDSet) Len() int {
-	n := 0
-	for _, r := range s {
-		n += int(r.Last-r.First) + 1
-	}
-	return n
-}
-
 // String writes the set as "1:3,7".
 func (s UIDSet) String() string {
 	var b []byte
