@@ -75,7 +75,9 @@ func (c *conn) authorization(verb, arg string) {
 // capa is CAPA (RFC 2449 5).
 func (c *conn) capa() {
 	c.ok("capabilities follow")
-	list := []string{"TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER", "UTF8"}
+	list := []string{
+		"TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER", "UTF8",
+	}
 	if c.drop == nil {
 		if c.passwordsAllowed() {
 			list = append(list, "USER", "SASL PLAIN")

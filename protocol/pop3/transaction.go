@@ -122,9 +122,9 @@ func (c *conn) send(i, lines int) {
 	}
 }
 
-// sendText copies r with dots doubled at line starts and the final dot (RFC 1939 3). A bare LF counts as a line end
-// here, because many clients take it for one: a dot behind it must not look like the end. With lines >= 0
-// it stops after the header and so many lines.
+// sendText copies r with dots doubled at line starts and the final dot (RFC 1939 3). A bare LF
+// counts as a line end here, because many clients take it for one: a dot behind it must not look
+// like the end. With lines >= 0 it stops after the header and so many lines.
 func sendText(w *bufio.Writer, r io.Reader, lines int) error {
 	br := bufio.NewReaderSize(r, 16<<10)
 	start, header, empty := true, true, true

@@ -188,14 +188,14 @@ func (r Reply) Err() error {
 // message.
 type Result struct {
 	Recipients []Reply
-	// Unknown is set when the connection failed between the final dot and its reply: the server may have
-	// taken the message or not (RFC 5321 4.5.3.2.6).
+	// Unknown is set when the connection failed between the final dot and its reply: the server
+	// may have taken the message or not (RFC 5321 4.5.3.2.6).
 	Unknown bool
 }
 
 // Send sends one message, whose lines should end in CRLF (a lone CR or LF is sent as CRLF). The
-// error is one of the connection, which can then not be used any more; refusals of the server are in the
-// Result. With an error too it holds the refusals that came before; nobody is accepted then.
+// error is one of the connection, which can then not be used any more; refusals of the server
+// are in the Result. With an error too it holds the refusals that came before; nobody is accepted then.
 func (c *Client) Send(env Envelope, rcpts []Rcpt, r io.Reader) (*Result, error) {
 	res := &Result{Recipients: make([]Reply, len(rcpts))}
 	if len(rcpts) == 0 {
@@ -270,7 +270,8 @@ func (c *Client) impossible(env Envelope, rcpts []Rcpt) *Error {
 			return &Error{550, [3]int{5, 6, 7}, "the next server does not support SMTPUTF8"}
 		}
 	}
-	if limit, err := strconv.ParseInt(c.ext["SIZE"], 10, 64); err == nil && limit > 0 && env.Size > limit {
+	limit, err := strconv.ParseInt(c.ext["SIZE"], 10, 64)
+	if err == nil && limit > 0 && env.Size > limit {
 		return &Error{552, [3]int{5, 3, 4}, "the message is larger than the next server's limit"}
 	}
 	return nil

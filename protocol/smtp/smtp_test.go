@@ -692,8 +692,10 @@ func FuzzServer(f *testing.F) {
 	f.Add(6, []byte("YWxpY2U=\r\n*\r\n"))
 	f.Fuzz(func(t *testing.T, state int, in []byte) {
 		b := &recorder{}
-		s := NewServer(Options{Backend: b, Hostname: "mx.test", Auth: true,
-			PlaintextAuth: func(net.Addr) bool { return true }})
+		s := NewServer(Options{
+			Backend: b, Hostname: "mx.test", Auth: true,
+			PlaintextAuth: func(net.Addr) bool { return true },
+		})
 		ours, theirs := net.Pipe()
 		go func() {
 			_, _ = io.WriteString(ours, states[uint(state)%uint(len(states))])

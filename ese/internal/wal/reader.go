@@ -45,7 +45,9 @@ type Reader struct {
 
 // NewReader begins at from, which must be the position of a record or of the stream's end; 0 is
 // the oldest record there is.
-func NewReader(fsys vfs.FS, dir, base string, from logrec.LogPos, o ReaderOptions) (*Reader, error) {
+func NewReader(
+	fsys vfs.FS, dir, base string, from logrec.LogPos, o ReaderOptions,
+) (*Reader, error) {
 	r := &Reader{files: files{fsys, dir, base}, o: o}
 	var err error
 	if r.gens, err = Generations(fsys, dir, base); err != nil {
