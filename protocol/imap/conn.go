@@ -61,12 +61,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 func (c *conn) serve() {
 	defer c.close()
 	log := c.server.opt.Logger.With("remote", c.rawConn.RemoteAddr().String())
-	defer func() {
-		// A bug must cost one session, not the server.
-		if v := recover(); v != nil {
-			log.Error("session panic", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-		}
-	}()
+	defer c.survive()
 	if c.server.opt.ImplicitTLS {
 		if err := c.handshake(c.server.tlsConfig()); err != nil {
 			log.Debug("TLS handshake failed", "err", err)
@@ -87,6 +82,15 @@ func (c *conn) serve() {
 		}
 	}
 	_ = c.flushAndRelease()
+}
+
+// survive is deferred by both goroutines: a bug must cost one session, not the server.
+func (c *conn) survive() {
+	if v := recover(); v != nil {
+		c.server.opt.Logger.Error("session panic", "remote", c.rawConn.RemoteAddr().String(),
+			"panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		_ = c.rawConn.Close()
+	}
 }
 
 // farewell says BYE where that still has a meaning.
@@ -129,11 +133,14 @@ func (c *conn) handshake(config *tls.Config) error {
 		return &connError{errors.New("no TLS configuration")}
 	}
 	t := tls.Server(c.rawConn, config)
-	_ = t.SetDeadline(time.Now().Add(c.server.opt.WriteTimeout))
+	if err := c.beginWait(true); err != nil {
+		return err
+	}
+	defer c.endWait()
+	_ = t.SetWriteDeadline(time.Now().Add(c.server.opt.WriteTimeout))
 	if err := t.HandshakeContext(c.ctx); err != nil {
 		return &connError{err}
 	}
-	_ = t.SetDeadline(time.Time{})
 	cs := t.ConnectionState()
 	c.conn, c.tls = t, &cs
 	c.in = &wireReader{conn: t, pool: &c.server.buffers.read}
@@ -326,7 +333,7 @@ func (c *conn) finish(req *request, err error) error {
 	}
 	if c.state == stateSelected && req.cond.poll != pollNever {
 		if perr := c.poll(pollOptions{expunge: req.cond.poll == pollAll || req.uid}); perr != nil {
-			return c.lostMailbox(perr)
+			return c.finish(req, c.lostMailbox(perr))
 		}
 	}
 	if e == nil {
@@ -345,10 +352,12 @@ func (c *conn) finish(req *request, err error) error {
 
 // lostMailbox ends a session whose folder can no longer be read: the client must begin anew.
 func (c *conn) lostMailbox(err error) error {
+	var ce *connError
+	if errors.As(err, &ce) || c.ctx.Err() != nil {
+		return err
+	}
 	c.server.opt.Logger.Error("changes of the folder cannot be read", "err", err)
-	c.untagged("BYE [UNAVAILABLE] Folder cannot be read")
-	c.state = stateLogout
-	return nil
+	return &Error{Status: StatusBye, Code: CodeUnavailable, Text: "Folder cannot be read"}
 }
 
 func statusText(code, text string) string {

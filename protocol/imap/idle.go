@@ -28,7 +28,12 @@ func (c *conn) idle(req *request) error {
 	defer cancel()
 	waited := make(chan error, 1)
 	if c.state == stateSelected {
-		go func() { waited <- c.watch(ctx) }()
+		go func() {
+			err := errClose // what remains after a panic
+			defer func() { waited <- err }()
+			defer c.survive()
+			err = c.watch(ctx)
+		}()
 	} else {
 		waited <- nil
 	}
