@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"strings"
 )
 
 // maxFieldName bounds a field name; a longer one is no field.
@@ -96,17 +95,4 @@ func scanLines(r io.Reader, fn func(piece []byte, first bool) bool) error {
 			return err
 		}
 	}
-}
-
-// HeaderValue returns the first field with a name, unfolded, "" when there is none.
-func HeaderValue(r io.Reader, name string, maxValue int) (string, error) {
-	var found string
-	err := ScanHeader(r, maxValue, func(n, value string) bool {
-		if strings.EqualFold(n, name) {
-			found = value
-			return false
-		}
-		return true
-	})
-	return found, err
 }

@@ -401,6 +401,7 @@ func FuzzIndex(f *testing.F) {
 	f.Fuzz(func(t *testing.T, msg []byte, step int) {
 		s := index(t, string(msg))
 		reassemble(t, s, string(msg))
+		checkForm(t, s)
 		x := NewIndexer()
 		step = max(step, 1)
 		for i := 0; i < len(msg); i += step {

@@ -149,10 +149,11 @@ func (e *evaluation) promoted(name, needle string) (found, known bool) {
 	return contains(mail.DecodeHeader(value), needle), true
 }
 
-func (e *evaluation) headerContains(p *mail.Part, test func(name, value string) bool) (bool, error) {
-	found := false
+func (e *evaluation) headerContains(
+	p *mail.Part, test func(name, value string) bool,
+) (found bool, err error) {
 	header := io.NewSectionReader(e.body, p.HeaderStart, p.BodyStart-p.HeaderStart)
-	err := mail.ScanHeader(header, maxSearchField, func(name, value string) bool {
+	err = mail.ScanHeader(header, maxSearchField, func(name, value string) bool {
 		found = test(name, value)
 		return !found
 	})
