@@ -2,9 +2,10 @@ package imap
 
 import "strings"
 
-// capabilities lists what the server can do in the present state (RFC 3501 7.2.1).
+// capabilities lists what the server can do (RFC 3501 7.2.1). Before login the same is listed
+// as after it, since some clients never ask again.
 func (c *conn) capabilities() string {
-	list := []string{"IMAP4rev1", "LITERAL+", "ID", "ENABLE", "SASL-IR"}
+	list := []string{"IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE"}
 	if c.state == stateNotAuthenticated {
 		if c.tls == nil && c.server.tlsConfig() != nil {
 			list = append(list, "STARTTLS")
@@ -14,7 +15,6 @@ func (c *conn) capabilities() string {
 		} else {
 			list = append(list, "LOGINDISABLED")
 		}
-		return strings.Join(list, " ")
 	}
 	list = append(list,
 		"IDLE", "UIDPLUS", "NAMESPACE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED",

@@ -125,8 +125,8 @@ func (e *evaluation) matchContent(k *Criteria) (bool, error) {
 	return e.partsContain(needle, k.Op == OpText)
 }
 
-// promoted answers from the envelope where it holds the whole field, so that the message need
-// not be opened. A long value may be cut, and of some fields only the first is kept.
+// promoted answers from the envelope where that holds the whole field, so that the message need
+// not be opened. A long value may be cut, and a structure at its limits may lack fields.
 func (e *evaluation) promoted(name, needle string) (found, known bool) {
 	const surelyWhole = 900
 	env := e.structure.Root.Envelope
@@ -134,19 +134,30 @@ func (e *evaluation) promoted(name, needle string) (found, known bool) {
 	switch strings.ToLower(name) {
 	case "from":
 		value = env.From
+	case "sender":
+		value = env.Sender
+	case "reply-to":
+		value = env.ReplyTo
 	case "to":
 		value = env.To
 	case "cc":
 		value = env.Cc
+	case "bcc":
+		value = env.Bcc
 	case "subject":
 		value = env.Subject
 	case "message-id":
 		value = env.MessageID
-	}
-	if value == "" || len(value) > surelyWhole {
+	case "in-reply-to":
+		value = env.InReplyTo
+	default:
 		return false, false
 	}
-	return contains(mail.DecodeHeader(value), needle), true
+	switch {
+	case e.structure.Truncated, len(value) > surelyWhole, value == "" && needle == "":
+		return false, false
+	}
+	return value != "" && contains(mail.DecodeHeader(value), needle), true
 }
 
 func (e *evaluation) headerContains(

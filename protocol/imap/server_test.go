@@ -76,6 +76,17 @@ func (s *testServer) dial(t testing.TB) *client {
 	return c
 }
 
+func (s *testServer) dialTLS(t testing.TB) *client {
+	t.Helper()
+	nc, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{t, nc, bufio.NewReaderSize(nc, 16)}
+}
+
 func (c *client) send(s string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c.conn, s); err != nil {
@@ -301,8 +312,18 @@ func TestLimits(t *testing.T) {
 }
 
 func TestShutdownSaysBye(t *testing.T) {
-	s := startServer(t, loaded(), Options{})
-	idle, waiting := s.dial(t), s.dial(t)
+	t.Run("clear", func(t *testing.T) {
+		s := startServer(t, loaded(), Options{})
+		shutdown(t, s, s.dial(t), s.dial(t))
+	})
+	t.Run("TLS", func(t *testing.T) {
+		s := startServer(t, loaded(), Options{TLS: testTLS(t), ImplicitTLS: true})
+		shutdown(t, s, s.dialTLS(t), s.dialTLS(t))
+	})
+}
+
+func shutdown(t *testing.T, s *testServer, idle, waiting *client) {
+	t.Helper()
 	idle.login()
 	waiting.login()
 	idle.do("s", "SELECT INBOX")
@@ -423,12 +444,7 @@ func TestIdleMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for range n {
-		nc, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = nc.Close() })
-		c := &client{t, nc, bufio.NewReaderSize(nc, 16)}
+		c := s.dialTLS(t)
 		c.login()
 		c.do("s", "SELECT INBOX")
 		c.send("i IDLE\r\n")
