@@ -68,7 +68,11 @@ func readPrimary(f vfs.File) (Header, error) {
 	if _, err := f.ReadAt(buf, 0); err != nil {
 		return Header{}, notDatabaseAtEOF(err)
 	}
-	return Parse(buf)
+	h, err := Parse(buf)
+	if err == nil && h.FileType == FileTypeStream {
+		return h, fmt.Errorf("%w: it is a stream file", ErrNotDatabase)
+	}
+	return h, err
 }
 
 func notDatabaseAtEOF(err error) error {
@@ -92,6 +96,19 @@ func Write(f vfs.File, h Header) error {
 		if err := f.SyncData(); err != nil {
 			return fmt.Errorf("write header: %w", err)
 		}
+	}
+	return nil
+}
+
+// WriteOne makes h durable in one copy at the start of the file: a .stm file has no more.
+func WriteOne(f vfs.File, h Header) error {
+	buf := make([]byte, h.PageSize)
+	h.Encode(buf)
+	if _, err := f.WriteAt(buf, 0); err != nil {
+		return fmt.Errorf("write header: %w", err)
+	}
+	if err := f.SyncData(); err != nil {
+		return fmt.Errorf("write header: %w", err)
 	}
 	return nil
 }

@@ -29,7 +29,6 @@ const (
 	FormatRevision = 0x14
 
 	revisionLargePages = 0x11
-	fileTypeDatabase   = 1
 	attribDatabase     = 0
 )
 
@@ -256,13 +255,19 @@ func (h *Header) layoutCounters(c *codec) {
 	c.u8(667, &h.FileType)
 }
 
+// The file types that share this header.
+const (
+	FileTypeDatabase = 1
+	FileTypeStream   = 2
+)
+
 // New returns the header of an empty database of the revision Pillarbox writes. The caller
 // sets signatures, times and positions.
 func New(pageSize int) Header {
 	return Header{
 		Version: FormatVersion, Attrib: attribDatabase, State: JustCreated, DBID: 1,
 		Revision: FormatRevision, PageSize: uint32(pageSize), CreatedVersion: FormatVersion,
-		CreatedRevision: FormatRevision, FileType: fileTypeDatabase,
+		CreatedRevision: FormatRevision, FileType: FileTypeDatabase,
 	}
 }
 
@@ -289,7 +294,7 @@ func Parse(p []byte) (Header, error) {
 		h.PageSize = 4096 // as files before the field was there
 	}
 	switch {
-	case h.Attrib != attribDatabase || h.FileType > fileTypeDatabase:
+	case h.Attrib != attribDatabase || h.FileType > FileTypeStream:
 		return Header{}, fmt.Errorf("%w: attribute %d, file type %d", ErrNotDatabase,
 			h.Attrib, h.FileType)
 	case h.Version != FormatVersion:

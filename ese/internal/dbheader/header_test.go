@@ -38,7 +38,7 @@ func TestRoundTrip(t *testing.T) {
 	var next uint64
 	var h Header
 	fill(reflect.ValueOf(&h).Elem(), &next)
-	h.Version, h.Attrib, h.PageSize, h.FileType = FormatVersion, 0, 8192, fileTypeDatabase
+	h.Version, h.Attrib, h.PageSize, h.FileType = FormatVersion, 0, 8192, FileTypeDatabase
 	p := bytes.Repeat([]byte{0xee}, 8192)
 	h.Encode(p)
 	got, err := Parse(p)

@@ -52,7 +52,7 @@ func (s *Manager) formatFlags(m *btree.Mtr, obj page.ObjID, root, parent, last p
 		if err != nil {
 			return err
 		}
-		sp.Edit().Init(obj, f|page.FlagSpaceTree, make([]byte, 16))
+		sp.Edit().Init(obj, f|page.FlagSpaceTree|flags&(page.FlagIndex|page.FlagLongValue), make([]byte, 16))
 	}
 	d := s.newFDP(root, parent, oe)
 	d.owned = n

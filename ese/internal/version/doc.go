@@ -16,7 +16,7 @@
 //  4. Changes are added and removed for rollback only under the exclusive latch of the node's
 //     page, so that page and chain always agree for whoever holds that latch.
 //
-// Lock order: page latch, then Store.commitMu, then Store.activeMu or a shard's lock.
+// Lock order: page latch, then Store.commitMu, then pendingMu, then activeMu or a shard's lock.
 //
 // It lives in memory only and is empty after a restart; recovery undoes from the log. It does
 // not spill: past its limit updates fail with ErrFull.

@@ -115,7 +115,8 @@ func (s *Store) Commit(tx *Tx, write func() (logrec.LogPos, error)) (logrec.LogP
 	}
 	seq := Seq(s.last.Load() + 1)
 	tx.seq.Store(uint64(seq))
-	s.pending = append(s.pending, pendingEnd{seq, logrec.LogPos(tx.first.Load()), end})
+	// Pending before visible: whoever sees the commit finds its end here or durable.
+	s.addPending(pendingEnd{seq, logrec.LogPos(tx.first.Load()), end})
 	if len(tx.changes) > 0 {
 		s.done = append(s.done, tx)
 	}
@@ -131,17 +132,21 @@ func (s *Store) Commit(tx *Tx, write func() (logrec.LogPos, error)) (logrec.LogP
 
 // RolledBack ends a transaction whose rollback record ends at end.
 func (s *Store) RolledBack(tx *Tx, end logrec.LogPos) {
-	s.commitMu.Lock()
-	defer s.commitMu.Unlock()
 	first := logrec.LogPos(tx.first.Load())
-	s.pending = append(s.pending, pendingEnd{Seq(s.last.Load()), first, end})
+	s.addPending(pendingEnd{Seq(s.last.Load()), first, end})
 	s.End(tx)
+}
+
+func (s *Store) addPending(p pendingEnd) {
+	s.pendingMu.Lock()
+	s.pending = append(s.pending, p)
+	s.pendingMu.Unlock()
 }
 
 // Durable moves the durable horizon: the log is synced up to pos.
 func (s *Store) Durable(pos logrec.LogPos) {
-	s.commitMu.Lock()
-	defer s.commitMu.Unlock()
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
 	n := 0
 	for n < len(s.pending) && s.pending[n].end <= pos {
 		n++
@@ -150,10 +155,13 @@ func (s *Store) Durable(pos logrec.LogPos) {
 		return
 	}
 	s.activeMu.Lock()
-	s.durable.Store(uint64(s.pending[n-1].seq))
+	s.durable.Store(max(s.durable.Load(), uint64(s.pending[n-1].seq)))
 	s.activeMu.Unlock()
 	s.pending = append(s.pending[:0], s.pending[n:]...)
 }
+
+// Last is the newest commit's number.
+func (s *Store) Last() Seq { return Seq(s.last.Load()) }
 
 // Oldest is the oldest horizon that a snapshot has or may still begin at.
 func (s *Store) Oldest() Seq {
@@ -173,8 +181,8 @@ func (s *Store) Oldest() Seq {
 // is not durable, or limit when none lies before it: the checkpoint may not pass it, or a
 // crash would leave a transaction whose records recovery does not meet.
 func (s *Store) OldestRecord(limit logrec.LogPos) logrec.LogPos {
-	s.commitMu.Lock()
-	defer s.commitMu.Unlock()
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
 	for _, p := range s.pending {
 		if p.first != 0 {
 			limit = min(limit, p.first)

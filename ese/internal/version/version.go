@@ -54,8 +54,11 @@ type Store struct {
 
 	// Commits are appended to the log and numbered under commitMu, so that both orders agree.
 	commitMu sync.Mutex
-	pending  []pendingEnd // ended, end record not yet durable, in log order
-	done     []*Tx        // committed with changes, not yet cleaned, in commit order
+	done     []*Tx // committed with changes, not yet cleaned, in commit order
+
+	// The log reports a sync (Durable) also from inside an append, so this is not commitMu.
+	pendingMu sync.Mutex
+	pending   []pendingEnd // ended, end record not yet durable
 
 	last    atomic.Uint64 // pre-commit horizon
 	lastPos atomic.Uint64 // end of the newest commit record

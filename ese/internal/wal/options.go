@@ -77,7 +77,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Now = time.Now
 	}
 	if o.Rand == nil {
-		o.Rand = cryptoRand
+		o.Rand = CryptoRand
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -85,7 +85,8 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-func cryptoRand() uint32 {
+// CryptoRand is the default of Options.Rand.
+func CryptoRand() uint32 {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	return binary.LittleEndian.Uint32(b[:])

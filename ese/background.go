@@ -1,0 +1,252 @@
+package ese
+
+import (
+	"errors"
+	"path/filepath"
+	"time"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/version"
+	"pillarbox/ese/internal/wal"
+)
+
+// Pace of the background work.
+const (
+	tick           = 50 * time.Millisecond
+	cleanBatch     = 256 // transactions cleaned in one step
+	writeBatch     = 256 // pages written in one step
+	checkpointTick = time.Second
+)
+
+// start runs the steps in goroutines, unless the owner does.
+func (in *Instance) start() {
+	if in.o.Manual {
+		return
+	}
+	in.done.Add(2)
+	go in.cleaner()
+	go in.writer()
+}
+
+// wakeCleaner tells the cleaner that a transaction has ended.
+func (in *Instance) wakeCleaner() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// cleaner makes lazy commits durable and cleans up after transactions.
+func (in *Instance) cleaner() {
+	defer in.done.Done()
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-in.stop:
+			return
+		case <-t.C:
+		}
+		if in.usable() != nil {
+			return
+		}
+		if end := in.log.End(); end > in.log.Durable() {
+			if err := in.WaitDurable(end); err != nil {
+				return
+			}
+		}
+		in.try(func() error { return in.cleanVersions(64) })
+		in.try(in.freeStreams)
+	}
+}
+
+// writer writes pages and streams behind the log and moves the checkpoint.
+func (in *Instance) writer() {
+	defer in.done.Done()
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	last := in.o.Now()
+	for {
+		select {
+		case <-in.stop:
+			return
+		case <-t.C:
+		}
+		if in.usable() != nil {
+			return
+		}
+		in.try(in.writeBehind)
+		if now := in.o.Now(); now.Sub(last) >= checkpointTick {
+			last = now
+			in.try(in.moveCheckpoint)
+		}
+	}
+}
+
+// try runs one step; an error stops the instance.
+func (in *Instance) try(step func() error) {
+	if err := step(); err != nil && in.usable() == nil && !errors.Is(err, ErrWriteConflict) {
+		in.fail(err)
+	}
+}
+
+// Step does one piece of background work, number n of Steps. With Options.Manual the owner
+// calls it; a simulation does so in an order from its seed.
+func (in *Instance) Step(n int) error {
+	if err := in.usable(); err != nil {
+		return err
+	}
+	switch n {
+	case 0:
+		return in.WaitDurable(in.log.End())
+	case 1:
+		return in.cleanVersions(1)
+	case 2:
+		_, err := in.cache.WriteBatch(8, 0)
+		return err
+	case 3:
+		for _, db := range in.databases() {
+			if _, err := db.stream.Write(1 << 20); err != nil {
+				return err
+			}
+		}
+		return nil
+	case 4:
+		return in.moveCheckpoint()
+	case 5:
+		_, err := in.log.Prepare()
+		return err
+	case 6:
+		return in.freeStreams()
+	}
+	return in.writeBehind()
+}
+
+// Steps is the number of kinds of background work that Step knows.
+const Steps = 8
+
+// cleanVersions removes kept states that no snapshot needs, and the rows that are gone for
+// all. rounds bounds the work; below 0 everything is done.
+func (in *Instance) cleanVersions(rounds int) error {
+	for ; rounds != 0; rounds-- {
+		rows, n := in.versions.Clean(cleanBatch)
+		in.cleanMu.Lock()
+		in.cleanList = append(in.cleanList, rows...)
+		todo := in.cleanList
+		in.cleanList = nil
+		in.cleanMu.Unlock()
+		for _, d := range todo {
+			if t := in.treeByID(d.Tree); t != nil {
+				if err := t.Purge(d.Key); err != nil {
+					return err
+				}
+			}
+		}
+		if n == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// addDeletes puts rows on the clean-up list.
+func (in *Instance) addDeletes(rows []version.Deleted) {
+	in.cleanMu.Lock()
+	in.cleanList = append(in.cleanList, rows...)
+	in.cleanMu.Unlock()
+}
+
+// writeBehind writes pages whose changes are older than half the checkpoint depth, or the
+// oldest when over half the cache is dirty, and streams past a quarter of their limit.
+func (in *Instance) writeBehind() error {
+	for range 16 {
+		before := in.back(in.log.End(), in.o.CheckpointDepth/2)
+		s := in.cache.Stats()
+		if s.Dirty > s.Frames/2 {
+			before = in.log.End()
+		}
+		if before == 0 {
+			break
+		}
+		n, err := in.cache.WriteBatch(writeBatch, before)
+		if err != nil {
+			return err
+		}
+		if n < writeBatch/2 {
+			break
+		}
+	}
+	for _, db := range in.databases() {
+		if db.stream.Held() < in.o.StreamBytes/4 && db.stream.Oldest(in.log.End()) >= in.back(in.log.End(), in.o.CheckpointDepth/4) {
+			continue
+		}
+		if _, err := db.stream.Write(in.o.StreamBytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// back is the log position n bytes before pos, roughly; 0 when there is not that much log.
+func (in *Instance) back(pos LogPos, n int64) LogPos {
+	total := int64(pos.Generation())*in.o.GenerationBytes + pos.Offset() - n
+	if total < in.o.GenerationBytes {
+		return 0
+	}
+	return logrec.MakePos(uint32(total/in.o.GenerationBytes), total%in.o.GenerationBytes)
+}
+
+// moveCheckpoint works out how far back recovery would have to go and writes it down.
+func (in *Instance) moveCheckpoint() error {
+	in.stepMu.Lock()
+	defer in.stepMu.Unlock()
+	pos := in.log.Durable()
+	pos = in.versions.OldestRecord(pos)
+	pos = in.cache.OldestDirty(pos)
+	for _, db := range in.databases() {
+		// What is written but not synced would hold the checkpoint back for ever.
+		if err := db.stream.Sync(); err != nil {
+			return err
+		}
+		pos = db.stream.Oldest(pos)
+	}
+	if pos <= LogPos(in.checkpoint.Load()) {
+		return nil
+	}
+	if err := in.writeCheckpoint(pos); err != nil {
+		return err
+	}
+	in.stats.checkpoints.Add(1)
+	return in.trimLogs(pos)
+}
+
+// writeCheckpoint names the generation in the database headers, then writes the file.
+func (in *Instance) writeCheckpoint(pos LogPos) error {
+	c := wal.Checkpoint{Pos: pos, Sign: in.log.Signature(), Time: logrec.MakeLogTime(in.o.Now())}
+	for _, db := range in.databases() {
+		if err := db.checkpointTo(pos); err != nil {
+			return err
+		}
+		c.Attachments = append(c.Attachments, db.attachment())
+	}
+	if err := wal.WriteCheckpoint(in.o.FS, in.checkpointPath(), &c); err != nil {
+		return err
+	}
+	in.checkpoint.Store(uint64(pos))
+	return nil
+}
+
+func (in *Instance) checkpointPath() string { return filepath.Join(in.o.Dir, in.o.Base+".chk") }
+
+// trimLogs removes generations below the checkpoint that are past LogKeep.
+func (in *Instance) trimLogs(pos LogPos) error {
+	keep := in.o.LogKeep / in.o.GenerationBytes
+	if in.o.Circular {
+		keep = 0
+	}
+	gen := int64(pos.Generation()) - keep
+	if gen <= 1 {
+		return nil
+	}
+	return in.log.TruncateBefore(uint32(gen))
+}

@@ -1,0 +1,409 @@
+package ese
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"pillarbox/ese/internal/btree"
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/internal/dbheader"
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+	"pillarbox/ese/internal/space"
+	"pillarbox/ese/internal/stream"
+	"pillarbox/ese/internal/wal"
+	"pillarbox/ese/vfs"
+)
+
+type header = dbheader.Header
+
+// Database is one .edb file with its .stm file. It is safe for concurrent use.
+type Database struct {
+	in     *Instance
+	id     logrec.DBID
+	name   string // as given to OpenDatabase
+	path   string
+	f      vfs.File
+	double vfs.File
+	file   *cache.File
+	space  *space.Manager
+	stream *stream.File
+
+	headerMu sync.Mutex
+	header   header
+
+	tableMu sync.RWMutex
+	tables  map[string]*Table
+	catalog *Table
+	shadow  *Table
+	lastObj atomic.Uint32
+
+	streams streamSpace
+}
+
+// Name is the name the database was opened by.
+func (db *Database) Name() string { return db.name }
+
+// Path is the .edb file's path.
+func (db *Database) Path() string { return db.path }
+
+// Instance is the storage group it belongs to.
+func (db *Database) Instance() *Instance { return db.in }
+
+func (in *Instance) dbPath(name string) string {
+	if filepath.IsAbs(name) || strings.ContainsAny(name, `/\`) {
+		return name
+	}
+	return filepath.Join(in.o.Dir, name)
+}
+
+// sidePath is the path of a file that belongs to the database: .stm and .dw.
+func sidePath(path, ext string) string {
+	return strings.TrimSuffix(path, filepath.Ext(path)) + ext
+}
+
+// OpenDatabase returns the database with that name, attaching it when it is not, making it
+// when it is not there. A name without a separator lies in Options.Dir.
+func (in *Instance) OpenDatabase(name string) (*Database, error) {
+	if err := in.usable(); err != nil {
+		return nil, err
+	}
+	for _, db := range in.databases() {
+		if db.name != name {
+			continue
+		}
+		if db.catalog != nil {
+			return db, nil
+		}
+		// A crash interrupted its making: start again.
+		if err := db.discard(); err != nil {
+			return nil, fmt.Errorf("open database %s: %w", name, err)
+		}
+	}
+	path := in.dbPath(name)
+	_, err := in.o.FS.Stat(path)
+	if err == nil {
+		db, err := in.attach(name, path)
+		if err != nil {
+			return nil, fmt.Errorf("open database %s: %w", name, err)
+		}
+		return db, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open database %s: %w", name, err)
+	}
+	db, err := in.createDatabase(name, path)
+	if err != nil {
+		return nil, fmt.Errorf("create database %s: %w", name, err)
+	}
+	return db, nil
+}
+
+// openFiles opens the three files of a database.
+func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Database, error) {
+	db := &Database{in: in, id: id, name: name, path: path, tables: make(map[string]*Table)}
+	var err error
+	if db.f, err = in.o.FS.OpenFile(path, os.O_RDWR|flag, 0o600); err != nil {
+		return nil, err
+	}
+	// A lost double-write file means that no batch was in flight.
+	if db.double, err = in.o.FS.OpenFile(sidePath(path, ".dw"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, errors.Join(err, db.f.Close())
+	}
+	stm := sidePath(path, ".stm")
+	sf, err := in.o.FS.OpenFile(stm, os.O_RDWR|flag, 0o600)
+	if err != nil {
+		return nil, errors.Join(err, db.f.Close(), db.double.Close())
+	}
+	db.stream = stream.NewFile(filepath.Base(stm), id, sf, in.late, in.o.StreamBytes)
+	db.streams.init(db)
+	return db, nil
+}
+
+// register makes the pages reachable.
+func (in *Instance) register(db *Database) error {
+	var err error
+	db.file, err = in.cache.Register(db.id, filepath.Base(db.path), db.f, db.double, db.header.DBTime)
+	if err != nil {
+		return err
+	}
+	db.space = space.NewManager(in.env, db.file)
+	db.lastObj.Store(uint32(db.header.LastObjID))
+	in.dbMu.Lock()
+	in.dbs[db.id] = db
+	in.dbMu.Unlock()
+	return nil
+}
+
+func (in *Instance) freeDBID() (logrec.DBID, error) {
+	in.dbMu.RLock()
+	defer in.dbMu.RUnlock()
+	for id := logrec.DBID(1); int(id) <= maxDatabases; id++ {
+		if in.dbs[id] == nil {
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("a storage group holds at most %d databases", maxDatabases)
+}
+
+func (in *Instance) newSignature() logrec.Signature {
+	r := in.o.Rand
+	if r == nil {
+		r = wal.CryptoRand
+	}
+	return logrec.NewSignature(r(), in.o.Now(), in.o.Computer)
+}
+
+// createDatabase logs the creation, makes the files, and builds the catalog in one
+// transaction. The record comes first: whatever a crash leaves of the files, redo makes them
+// again.
+func (in *Instance) createDatabase(name, path string) (*Database, error) {
+	id, err := in.freeDBID()
+	if err != nil {
+		return nil, err
+	}
+	rec := logrec.DBRec{DB: id, Path: name, PageSize: in.o.PageSize, Signature: make([]byte, logrec.SignatureSize)}
+	in.newSignature().Encode(rec.Signature)
+	pos, end, err := in.log.Append(logrec.TypeCreateDB, rec.Append(nil))
+	if err == nil {
+		err = in.log.FlushTo(end)
+	}
+	if err != nil {
+		return nil, err
+	}
+	db, err := in.makeFiles(rec, path, pos)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.register(db); err != nil {
+		return nil, errors.Join(err, db.closeFiles())
+	}
+	if err := db.bootstrap(); err != nil {
+		return nil, err
+	}
+	return db, db.loadCatalog()
+}
+
+func (in *Instance) logTime() logrec.LogTime { return logrec.MakeLogTime(in.o.Now()) }
+
+// makeFiles makes empty files with their headers, durably. pos is that of the record.
+func (in *Instance) makeFiles(rec logrec.DBRec, path string, pos LogPos) (*Database, error) {
+	db, err := in.openFiles(rec.DB, rec.Path, path, os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return nil, err
+	}
+	h := dbheader.New(in.o.PageSize)
+	h.State = dbheader.DirtyShutdown
+	h.Signature = logrec.DecodeSignature(rec.Signature)
+	h.StreamSignature = h.Signature
+	h.DBID = uint32(rec.DB)
+	h.LogSignature = in.logSign
+	h.Attach, h.AttachTime = pos, in.logTime()
+	gen := pos.Generation()
+	h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
+	db.header = h
+	if err := dbheader.Write(db.f, h); err != nil {
+		return nil, errors.Join(err, db.closeFiles())
+	}
+	sh := h
+	sh.PageSize = stream.PageSize
+	sh.FileType = dbheader.FileTypeStream
+	if err := db.stream.Init(func(f vfs.File) error { return dbheader.WriteOne(f, sh) }); err != nil {
+		return nil, errors.Join(err, db.closeFiles())
+	}
+	return db, in.o.FS.SyncDir(filepath.Dir(path))
+}
+
+// attach opens an existing clean database.
+func (in *Instance) attach(name, path string) (*Database, error) {
+	id, err := in.freeDBID()
+	if err != nil {
+		return nil, err
+	}
+	db, err := in.openFiles(id, name, path, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.attachFiles(db); err != nil {
+		return nil, errors.Join(err, db.closeFiles())
+	}
+	return db, db.loadCatalog()
+}
+
+func (in *Instance) attachFiles(db *Database) error {
+	if err := db.readHeader(); err != nil {
+		return err
+	}
+	if db.header.State != dbheader.CleanShutdown {
+		return ErrDirtyShutdown
+	}
+	// The record comes before the header: a crash between leaves a clean file that recovery
+	// attaches. No change of the database can be logged before the header says Dirty.
+	pos, err := in.logDB(logrec.TypeAttach, db)
+	if err != nil {
+		return err
+	}
+	if err := db.markDirty(pos); err != nil {
+		return err
+	}
+	return in.register(db)
+}
+
+// markDirty notes the attachment in the header.
+func (db *Database) markDirty(pos LogPos) error {
+	gen := pos.Generation()
+	return db.changeHeader(func(h *header) {
+		h.State, h.DBID = dbheader.DirtyShutdown, uint32(db.id)
+		h.LogSignature = db.in.logSign
+		h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
+		h.Attach, h.AttachTime = pos, db.in.logTime()
+	})
+}
+
+// logDB logs the attachment or detachment of a database, durably.
+func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
+	rec := logrec.DBRec{DB: db.id, Path: db.name, PageSize: in.o.PageSize, Signature: make([]byte, logrec.SignatureSize)}
+	db.header.Signature.Encode(rec.Signature)
+	pos, end, err := in.log.Append(typ, rec.Append(nil))
+	if err == nil {
+		err = in.log.FlushTo(end)
+	}
+	return pos, err
+}
+
+// readHeader reads and checks the database's header.
+func (db *Database) readHeader() error {
+	h, _, err := dbheader.Read(db.f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", db.path, err)
+	}
+	switch {
+	case h.Revision > dbheader.FormatRevision:
+		return fmt.Errorf("%s: revision 0x%X: %w", db.path, h.Revision, ErrNewerFormat)
+	case int(h.PageSize) != db.in.o.PageSize:
+		return fmt.Errorf("%s: pages of %d bytes, the storage group has %d (-1213): set the page size to %d",
+			db.path, h.PageSize, db.in.o.PageSize, h.PageSize)
+	}
+	sh, err := db.stream.ReadHeader()
+	if err != nil {
+		return err
+	}
+	if sh.Signature != h.Signature {
+		return fmt.Errorf("%s: %w", db.stream.Name, ErrWrongSignature)
+	}
+	db.header = h
+	return nil
+}
+
+// changeHeader changes the header in memory and on disk. The dbtime and the last object id
+// are always brought up to date.
+func (db *Database) changeHeader(fn func(*header)) error {
+	db.headerMu.Lock()
+	defer db.headerMu.Unlock()
+	h := db.header
+	fn(&h)
+	if db.file != nil {
+		h.DBTime = max(h.DBTime, db.file.DBTime())
+		h.LastObjID = max(h.LastObjID, page.ObjID(db.lastObj.Load()))
+	}
+	if err := dbheader.Write(db.f, h); err != nil {
+		return fmt.Errorf("write header of %s: %w", db.path, err)
+	}
+	db.header = h
+	return nil
+}
+
+// checkpointTo names the checkpoint's generation as the oldest that recovery needs.
+func (db *Database) checkpointTo(pos LogPos) error {
+	db.headerMu.Lock()
+	same := db.header.MinRequired == pos.Generation()
+	db.headerMu.Unlock()
+	if same {
+		return nil
+	}
+	return db.changeHeader(func(h *header) { h.MinRequired = pos.Generation() })
+}
+
+func (db *Database) attachment() wal.Attachment {
+	db.headerMu.Lock()
+	defer db.headerMu.Unlock()
+	return wal.Attachment{
+		DBID: uint8(db.id), DBTime: uint64(db.file.DBTime()), LastObject: db.lastObj.Load(),
+		Pages: uint32(db.file.Pages()), Attach: db.header.Attach, Consistent: db.header.Consistent,
+		Sign: db.header.Signature, Path: db.name,
+	}
+}
+
+// detach brings the database to Clean Shutdown and lets it go; no transaction uses it.
+func (db *Database) detach() error {
+	in := db.in
+	if err := db.stream.WriteAll(); err != nil {
+		return err
+	}
+	if err := in.cache.WriteAll(); err != nil {
+		return err
+	}
+	// No checkpoint may pass the record before the header says Clean: a crash between would
+	// leave a Dirty file that no log covers.
+	in.stepMu.Lock()
+	pos, err := in.logDB(logrec.TypeDetach, db)
+	if err == nil {
+		err = db.markClean(pos)
+	}
+	in.stepMu.Unlock()
+	if err != nil {
+		return err
+	}
+	return db.drop()
+}
+
+// markClean brings the header to Clean Shutdown.
+func (db *Database) markClean(pos LogPos) error {
+	return db.changeHeader(func(h *header) {
+		h.State = dbheader.CleanShutdown
+		h.Consistent, h.ConsistentTime = pos, db.in.logTime()
+		h.Detach, h.DetachTime = pos, db.in.logTime()
+		h.MinRequired, h.MaxRequired, h.MaxCommitted = 0, 0, 0
+	})
+}
+
+// drop forgets the database and closes its files.
+func (db *Database) drop() error {
+	in := db.in
+	if err := in.cache.Unregister(db.file); err != nil {
+		return err
+	}
+	in.dbMu.Lock()
+	delete(in.dbs, db.id)
+	in.dbMu.Unlock()
+	in.trees.Range(func(k, v any) bool {
+		if v.(*btree.Tree).File == db.file {
+			in.trees.Delete(k)
+		}
+		return true
+	})
+	return db.closeFiles()
+}
+
+// discard removes a database whose making a crash interrupted.
+func (db *Database) discard() error {
+	if err := db.detach(); err != nil {
+		return err
+	}
+	for _, p := range []string{db.path, sidePath(db.path, ".stm"), sidePath(db.path, ".dw")} {
+		if err := db.in.o.FS.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return db.in.o.FS.SyncDir(filepath.Dir(db.path))
+}
+
+func (db *Database) closeFiles() error {
+	return errors.Join(db.f.Close(), db.double.Close(), db.stream.Close())
+}

@@ -1,0 +1,33 @@
+// Package ese is a transactional storage engine: B+ tree tables with typed columns in real
+// ESE database files (.edb), byte streams beside them (.stm), one write-ahead log for a group
+// of databases, snapshot isolation, and recovery from any crash.
+//
+//	in, err := ese.Open(ese.Options{Dir: "data"})
+//	db, err := in.OpenDatabase("priv1.edb")
+//	err = in.Update(ctx, func(tx *ese.Tx) error { return tx.Insert(row) })
+//
+// An Instance is a storage group: the log E00.log and its generations, the checkpoint
+// E00.chk, up to six Databases. A Tx is a transaction over all of them. A Table has a
+// clustered primary Index and secondary ones; a Cursor walks an index as its transaction
+// sees it. Streams hold bytes of any size outside the tables.
+//
+//	Commit:  change pages in the cache, append records --> append the commit record
+//	         --> one write and sync of the log, shared by all who wait --> return
+//	Later:   pages go to the .edb, streams to the .stm, the checkpoint moves
+//	Open:    redo from the checkpoint, undo what was not committed
+//
+// Invariants:
+//  1. Commit returns only when its record is durable; what it wrote survives any crash.
+//  2. A read-only transaction sees only what a crash cannot take back, and never waits.
+//  3. A read-write transaction sees all commits before it began, durable or not: what it
+//     learns may reach a client only after WaitDurable(Horizon()). Update and Commit do this.
+//  4. Two transactions that change the same row: the second gets ErrWriteConflict at once.
+//  5. After a failed write or sync nothing more is accepted: the instance must be opened
+//     again, and recovery tells what became of the last commits.
+//
+// Limits: rows of about 3.4 KB at 8 KiB pages without their long values; index keys of 2,000
+// bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.
+//
+// Goroutines: two per instance (clean-up, write-behind) and one of the log; none with
+// Options.Manual. It does not compress, encrypt or replicate, and knows nothing of mail.
+package ese

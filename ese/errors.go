@@ -1,0 +1,74 @@
+package ese
+
+import (
+	"errors"
+
+	"pillarbox/ese/internal/btree"
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/redo"
+	"pillarbox/ese/internal/stream"
+	"pillarbox/ese/internal/version"
+	"pillarbox/ese/internal/wal"
+	"pillarbox/ese/vfs"
+)
+
+// Errors that callers act on. Errors with a place are *PageError, *StreamError and
+// *LogError.
+var (
+	// ErrWriteConflict: another transaction changed the row first. Roll back and try again
+	// (Instance.Update does).
+	ErrWriteConflict = version.ErrConflict
+	// ErrKeyExists: a unique index holds the key already.
+	ErrKeyExists = btree.ErrKeyExists
+	// ErrNotFound: no such row, table, column, index or stream.
+	ErrNotFound = btree.ErrNotFound
+	// ErrTooBig: a record or key is larger than a page can hold twice.
+	ErrTooBig = btree.ErrTooBig
+	// ErrVersionStoreFull: a transaction has changed too much, or an old one keeps too many
+	// earlier states alive.
+	ErrVersionStoreFull = version.ErrFull
+	// ErrLogDead: a write or sync of the log failed; the instance must be opened again.
+	ErrLogDead = wal.ErrLogDead
+	// ErrOutcomeUnknown: the log failed while this commit waited; opening again tells.
+	ErrOutcomeUnknown = wal.ErrOutcomeUnknown
+	// ErrLocked: another process has the storage group open.
+	ErrLocked = vfs.ErrLocked
+	// ErrMissingLog: a log generation that recovery needs is not there.
+	ErrMissingLog = logrec.ErrMissingLog
+	// ErrLogCorrupt: a log generation is damaged where it had been committed.
+	ErrLogCorrupt = logrec.ErrLogCorrupt
+	// ErrDBTimeTooOld and ErrDBTimeTooNew: page and log do not fit together.
+	ErrDBTimeTooOld = redo.ErrDBTimeTooOld
+	ErrDBTimeTooNew = redo.ErrDBTimeTooNew
+
+	// ErrTxDone: the transaction has ended.
+	ErrTxDone = errors.New("transaction has ended")
+	// ErrReadOnly: a change in a read-only transaction.
+	ErrReadOnly = errors.New("transaction is read-only")
+	// ErrClosed: the instance is closed.
+	ErrClosed = errors.New("instance is closed")
+	// ErrBadValue: a value does not fit its column.
+	ErrBadValue = errors.New("value does not fit the column")
+	// ErrSchema: a table definition that cannot be.
+	ErrSchema = errors.New("invalid table definition")
+	// ErrDirtyShutdown: a database was not closed and the log that would recover it is not
+	// this one.
+	ErrDirtyShutdown = errors.New("database is in Dirty Shutdown state (-550) and this log does not cover it: restore it from a backup")
+	// ErrWrongSignature: a database or stream file does not belong to this log.
+	ErrWrongSignature = errors.New("signature mismatch (-531): the file belongs to another storage group or an older copy")
+	// ErrNewerFormat: a newer version wrote the file with features this one lacks.
+	ErrNewerFormat = errors.New("the file was written by a newer version: open it with that version")
+)
+
+// PageError reports a damaged page.
+type PageError = cache.PageError
+
+// StreamError reports a damaged run of a .stm file.
+type StreamError = stream.BadRunError
+
+// LogError reports damage in a log file.
+type LogError = logrec.CorruptError
+
+// LogPos is a position in the log stream: generation, sector, byte.
+type LogPos = logrec.LogPos

@@ -1,0 +1,340 @@
+package ese
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"pillarbox/ese/internal/btree"
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/version"
+	"pillarbox/ese/internal/wal"
+)
+
+// Instance is an open storage group: one log stream, one page cache, one version store, and
+// the databases attached to it. It is safe for concurrent use.
+type Instance struct {
+	o        Options
+	lock     io.Closer
+	log      *wal.Log
+	logSign  logrec.Signature
+	late     *lateLog
+	cache    *cache.Cache
+	versions *version.Store
+	env      *btree.Env
+	trees    sync.Map // version.TreeID -> *btree.Tree
+
+	dbMu sync.RWMutex
+	dbs  map[logrec.DBID]*Database
+
+	failed atomic.Pointer[error]
+	closed atomic.Bool
+	lastMS atomic.Int64
+
+	stepMu     sync.Mutex // one checkpoint at a time
+	checkpoint atomic.Uint64
+	cleanList  []version.Deleted // rows to purge, guarded by cleanMu
+	cleanMu    sync.Mutex
+	wake       chan struct{}
+	stop       chan struct{}
+	done       sync.WaitGroup
+
+	recovery RecoveryStats
+	stats    struct{ undone, checkpoints atomic.Uint64 }
+}
+
+// lateLog is the log as cache and trees see it. During redo there is none yet: everything
+// being replayed is on disk, so flushing is done.
+type lateLog struct {
+	log *wal.Log
+	pos atomic.Uint64 // end of the record being replayed
+}
+
+func (l *lateLog) Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error) {
+	if l.log == nil {
+		return 0, 0, errors.New("log is being replayed")
+	}
+	return l.log.Append(typ, parts...)
+}
+
+func (l *lateLog) FlushTo(pos logrec.LogPos) error {
+	if l.log == nil {
+		return nil
+	}
+	return l.log.FlushTo(pos)
+}
+
+func (l *lateLog) End() logrec.LogPos {
+	if l.log == nil {
+		return logrec.LogPos(l.pos.Load())
+	}
+	return l.log.End()
+}
+
+func (l *lateLog) MaxRecord() int { return l.log.MaxRecord() }
+
+// Open opens the storage group in o.Dir, making it when the folder is empty, and recovers it
+// when it was not closed. A second opening gets ErrLocked.
+func Open(o Options) (*Instance, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{o.Dir, o.LogDir} {
+		if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open storage group: %w", err)
+		}
+	}
+	lock, err := o.FS.Lock(filepath.Join(o.Dir, o.Base+".lock"))
+	if err != nil {
+		return nil, fmt.Errorf("open storage group in %s: %w", o.Dir, err)
+	}
+	in := &Instance{
+		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(o.VersionBytes),
+		dbs: make(map[logrec.DBID]*Database), wake: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	if err := in.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
+	}
+	return in, nil
+}
+
+// open makes the parts, recovers, and starts the background.
+func (in *Instance) open() error {
+	var err error
+	in.cache, err = cache.New(cache.Options{
+		PageSize: in.o.PageSize, Bytes: in.o.CacheBytes, Log: in.late, Logger: in.o.Logger,
+		OldestOpen: func() logrec.LogPos { return in.versions.OldestRecord(in.late.End()) },
+		OnFail:     in.fail,
+	})
+	if err != nil {
+		return err
+	}
+	in.env = &btree.Env{Cache: in.cache, Log: in.late, Versions: in.versions}
+	gens, err := wal.Generations(in.o.FS, in.o.LogDir, in.o.Base)
+	if err != nil {
+		return err
+	}
+	if len(gens) == 0 {
+		err = in.create()
+	} else {
+		err = in.recover(gens)
+	}
+	if err != nil {
+		return err
+	}
+	in.start()
+	return nil
+}
+
+func (in *Instance) walOptions() wal.Options {
+	return wal.Options{
+		FS: in.o.FS, Dir: in.o.LogDir, Base: in.o.Base, GenerationBytes: in.o.GenerationBytes,
+		PageSize: in.o.PageSize, Computer: in.o.Computer, Now: in.o.Now, Rand: in.o.Rand,
+		Logger: in.o.Logger, Manual: in.o.Manual,
+		BeforeGeneration: in.beforeGeneration,
+		OnDurable:        in.versions.Durable,
+	}
+}
+
+// create begins a new log stream.
+func (in *Instance) create() error {
+	log, err := wal.Create(in.walOptions())
+	if err != nil {
+		return err
+	}
+	in.log, in.late.log, in.logSign = log, log, log.Signature()
+	return in.writeCheckpoint(log.End())
+}
+
+// beforeGeneration names the generation in the headers of all databases, before anything can
+// be written to it.
+func (in *Instance) beforeGeneration(gen uint32) error {
+	for _, db := range in.databases() {
+		if err := db.changeHeader(func(h *header) {
+			h.MaxRequired, h.MaxCommitted = max(h.MaxRequired, gen), max(h.MaxCommitted, gen)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// databases returns the attached databases.
+func (in *Instance) databases() []*Database {
+	in.dbMu.RLock()
+	defer in.dbMu.RUnlock()
+	out := make([]*Database, 0, len(in.dbs))
+	for id := logrec.DBID(1); int(id) <= maxDatabases; id++ {
+		if db := in.dbs[id]; db != nil {
+			out = append(out, db)
+		}
+	}
+	return out
+}
+
+// maxDatabases is the number of databases of an instance (ESE: dbid 1 to 6).
+const maxDatabases = 6
+
+func (in *Instance) treeByID(id version.TreeID) *btree.Tree {
+	t, ok := in.trees.Load(id)
+	if !ok {
+		return nil
+	}
+	return t.(*btree.Tree)
+}
+
+// fail notes the error after which nothing may be written any more.
+func (in *Instance) fail(err error) {
+	if in.failed.CompareAndSwap(nil, &err) {
+		in.o.Logger.Error("storage group failed: open it again to recover", "dir", in.o.Dir, "error", err)
+	}
+}
+
+// usable is nil while updates may be made.
+func (in *Instance) usable() error {
+	if in.closed.Load() {
+		return ErrClosed
+	}
+	if p := in.failed.Load(); p != nil {
+		return fmt.Errorf("%w: %w", ErrLogDead, *p)
+	}
+	return nil
+}
+
+// Err is the error that stopped the instance, or nil while it works.
+func (in *Instance) Err() error {
+	if p := in.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// nowMS is UTC in milliseconds, never running backwards.
+func (in *Instance) nowMS() int64 {
+	now := in.o.Now().UnixMilli()
+	for {
+		last := in.lastMS.Load()
+		if now <= last {
+			return last
+		}
+		if in.lastMS.CompareAndSwap(last, now) {
+			return now
+		}
+	}
+}
+
+// Close brings every database to Clean Shutdown and closes the storage group. Transactions
+// still open are left to the next recovery, and the databases then stay dirty.
+func (in *Instance) Close() error {
+	if in.closed.Swap(true) {
+		return nil
+	}
+	close(in.stop)
+	in.done.Wait()
+	err := in.Err()
+	if err == nil && in.versions.Active() == 0 {
+		err = in.closeClean()
+	} else if err == nil {
+		err = fmt.Errorf("close: %d transactions are open: the databases stay in Dirty Shutdown", in.versions.Active())
+	}
+	return errors.Join(err, in.release())
+}
+
+// closeClean writes everything and marks the databases clean.
+func (in *Instance) closeClean() error {
+	if err := in.cleanVersions(-1); err != nil {
+		return err
+	}
+	for _, db := range in.databases() {
+		if err := db.detach(); err != nil {
+			return err
+		}
+	}
+	_, end, err := in.log.Append(logrec.TypeTerm)
+	if err != nil {
+		return err
+	}
+	if err := in.log.FlushTo(end); err != nil {
+		return err
+	}
+	return in.writeCheckpoint(in.log.End())
+}
+
+// release closes files and lock, whatever state they are in.
+func (in *Instance) release() error {
+	var errs []error
+	if in.log != nil {
+		if err := in.log.Close(); err != nil && in.Err() == nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, db := range in.databases() {
+		errs = append(errs, db.closeFiles())
+	}
+	if in.cache != nil {
+		errs = append(errs, in.cache.Close())
+	}
+	if in.lock != nil {
+		errs = append(errs, in.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Kill drops the instance as a crash would: nothing is written or marked. For tests of
+// recovery.
+func (in *Instance) Kill() error {
+	if in.closed.Swap(true) {
+		return nil
+	}
+	in.fail(ErrClosed)
+	close(in.stop)
+	in.done.Wait()
+	return in.release()
+}
+
+// Log positions for status pages.
+
+// Durable is the end of the log on disk.
+func (in *Instance) Durable() LogPos { return in.log.Durable() }
+
+// Checkpoint is where recovery would begin.
+func (in *Instance) Checkpoint() LogPos { return LogPos(in.checkpoint.Load()) }
+
+// Stats are counters since the instance was opened.
+type Stats struct {
+	Log               wal.Stats
+	Cache             cache.Stats
+	Splits            uint64
+	Merges            uint64
+	Purged            uint64
+	Undone            uint64 // transactions rolled back
+	Checkpoints       uint64
+	VersionBytes      int64
+	ActiveTx          int
+	Recovery          RecoveryStats
+	DurableLog        LogPos
+	CheckpointAt      LogPos
+	StreamBytesHeld   int64
+	GenerationsWaited int64
+}
+
+// Stats returns the counters.
+func (in *Instance) Stats() Stats {
+	s := Stats{
+		Log: in.log.Stats(), Cache: in.cache.Stats(), Splits: in.env.Splits.Load(),
+		Merges: in.env.Merges.Load(), Purged: in.env.Purged.Load(), Undone: in.stats.undone.Load(),
+		Checkpoints: in.stats.checkpoints.Load(), VersionBytes: in.versions.Bytes(),
+		ActiveTx: in.versions.Active(), Recovery: in.recovery,
+		DurableLog: in.log.Durable(), CheckpointAt: in.Checkpoint(),
+	}
+	s.GenerationsWaited = s.Log.RollsWaited
+	for _, db := range in.databases() {
+		s.StreamBytesHeld += db.stream.Held()
+	}
+	return s
+}

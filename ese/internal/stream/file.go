@@ -1,0 +1,257 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+
+	"pillarbox/ese/internal/dbheader"
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/vfs"
+)
+
+// Log is what a stream file asks of the write-ahead log.
+type Log interface {
+	Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error)
+	FlushTo(logrec.LogPos) error
+	End() logrec.LogPos
+	MaxRecord() int
+}
+
+// File is an open .stm file.
+type File struct {
+	Name string
+	DB   logrec.DBID
+
+	f     vfs.File
+	log   Log
+	limit int64
+
+	writeMu sync.Mutex // one writer to the file at a time
+
+	mu       sync.Mutex
+	runs     map[PageNo]*run
+	queue    []*run // in log order
+	bytes    int64
+	unsynced logrec.LogPos // oldest record whose bytes are written but not synced; 0 = none
+}
+
+// run is a run that is not yet in the file.
+type run struct {
+	page       PageNo
+	data       []byte
+	start, end logrec.LogPos // start is 0 until it is logged
+}
+
+// NewFile wraps an open .stm file; limit bounds the bytes held for it.
+func NewFile(name string, db logrec.DBID, f vfs.File, log Log, limit int64) *File {
+	return &File{Name: name, DB: db, f: f, log: log, limit: limit, runs: make(map[PageNo]*run)}
+}
+
+// Append logs a run of stream id with the given payload at a free page and keeps it for
+// writing.
+func (f *File) Append(id uint64, page PageNo, payload []byte) error {
+	if err := f.wait(); err != nil {
+		return err
+	}
+	r := &run{page: page, data: make([]byte, HeaderSize+len(payload))}
+	copy(r.data[HeaderSize:], payload)
+	seal(r.data, id)
+	// The run is announced before it is logged, so that the checkpoint cannot pass it.
+	f.mu.Lock()
+	r.start = f.log.End()
+	f.runs[page] = r
+	f.queue = append(f.queue, r)
+	f.bytes += int64(len(r.data))
+	f.mu.Unlock()
+
+	step := min(f.log.MaxRecord()-64, MaxPayload)
+	var end logrec.LogPos
+	for off := 0; off < len(r.data); off += step {
+		rec := logrec.StreamRec{DB: f.DB, Offset: page.Offset() + int64(off)}
+		piece := r.data[off:min(off+step, len(r.data))]
+		var err error
+		if _, end, err = f.log.Append(logrec.TypeStream, rec.AppendHead(nil), piece); err != nil {
+			return fmt.Errorf("write stream to %s: %w", f.Name, err)
+		}
+	}
+	f.mu.Lock()
+	r.end = end
+	f.mu.Unlock()
+	return nil
+}
+
+// wait writes out the oldest runs while more than the limit is held.
+func (f *File) wait() error {
+	for {
+		f.mu.Lock()
+		over := f.bytes > f.limit
+		f.mu.Unlock()
+		if !over {
+			return nil
+		}
+		n, err := f.Write(f.limit / 4)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil // all held runs are being logged right now
+		}
+	}
+}
+
+// Write writes held runs, oldest first, until want bytes are gone or none is left that is
+// wholly logged. It returns the bytes written.
+func (f *File) Write(want int64) (int64, error) {
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
+	f.mu.Lock()
+	var batch []*run
+	n := int64(0)
+	var end logrec.LogPos
+	for _, r := range f.queue {
+		if n >= want || r.end == 0 {
+			break
+		}
+		batch = append(batch, r)
+		n += int64(len(r.data))
+		end = max(end, r.end)
+	}
+	f.mu.Unlock()
+	if len(batch) == 0 {
+		return 0, nil
+	}
+	if err := f.log.FlushTo(end); err != nil {
+		return 0, err
+	}
+	for _, r := range batch {
+		if _, err := f.f.WriteAt(r.data, r.page.Offset()); err != nil {
+			return 0, fmt.Errorf("write %s: %w", f.Name, err)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range batch {
+		if f.unsynced == 0 || r.start < f.unsynced {
+			f.unsynced = r.start
+		}
+		if f.runs[r.page] == r {
+			delete(f.runs, r.page)
+		}
+		f.bytes -= int64(len(r.data))
+	}
+	f.queue = append(f.queue[:0], f.queue[len(batch):]...)
+	return n, nil
+}
+
+// Redo writes the bytes of a log record again.
+func (f *File) Redo(rec logrec.StreamRec, pos logrec.LogPos) error {
+	if _, err := f.f.WriteAt(rec.Data, rec.Offset); err != nil {
+		return fmt.Errorf("redo %s: %w", f.Name, err)
+	}
+	f.mu.Lock()
+	if f.unsynced == 0 || pos < f.unsynced {
+		f.unsynced = pos
+	}
+	f.mu.Unlock()
+	return nil
+}
+
+// Sync makes everything written durable.
+func (f *File) Sync() error {
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
+	f.mu.Lock()
+	need := f.unsynced != 0
+	f.mu.Unlock()
+	if !need {
+		return nil
+	}
+	if err := f.f.SyncData(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.Name, err)
+	}
+	f.mu.Lock()
+	f.unsynced = 0
+	f.mu.Unlock()
+	return nil
+}
+
+// WriteAll writes and syncs everything; no writer may be active.
+func (f *File) WriteAll() error {
+	if _, err := f.Write(math.MaxInt64); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// Oldest is the log position of the oldest run not synced, or limit.
+func (f *File) Oldest(limit logrec.LogPos) logrec.LogPos {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unsynced != 0 {
+		limit = min(limit, f.unsynced)
+	}
+	for _, r := range f.queue {
+		limit = min(limit, r.start)
+	}
+	return limit
+}
+
+// Held is the number of bytes waiting to be written.
+func (f *File) Held() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bytes
+}
+
+// ReadRun reads the payload of a run of stream id: want bytes at page. buf is used when it
+// is large enough for a whole run.
+func (f *File) ReadRun(buf []byte, id uint64, page PageNo, want int) ([]byte, error) {
+	f.mu.Lock()
+	r := f.runs[page]
+	f.mu.Unlock()
+	if r != nil {
+		if payload, reason := open(r.data, id, want); reason == "" {
+			return append(buf[:0], payload...), nil
+		}
+	}
+	n := HeaderSize + want
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	if _, err := f.f.ReadAt(buf, page.Offset()); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read stream page %d of %s: %w", page, f.Name, err)
+	}
+	payload, reason := open(buf, id, want)
+	if reason != "" {
+		return nil, &BadRunError{f.Name, page, reason}
+	}
+	return payload, nil
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.f.Close() }
+
+// Init writes the file's header by write, durably.
+func (f *File) Init(write func(vfs.File) error) error {
+	if err := write(f.f); err != nil {
+		return fmt.Errorf("header of %s: %w", f.Name, err)
+	}
+	return nil
+}
+
+// ReadHeader reads the file's header.
+func (f *File) ReadHeader() (dbheader.Header, error) {
+	b := make([]byte, PageSize)
+	if _, err := f.f.ReadAt(b, 0); err != nil {
+		return dbheader.Header{}, fmt.Errorf("header of %s: %w", f.Name, err)
+	}
+	h, err := dbheader.Parse(b)
+	if err != nil {
+		return h, fmt.Errorf("header of %s: %w", f.Name, err)
+	}
+	return h, nil
+}

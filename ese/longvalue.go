@@ -1,0 +1,108 @@
+package ese
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"pillarbox/ese/internal/btree"
+)
+
+// A long value lies in the table's long-value tree (docs/format-edb.md, "Long values"):
+//
+//	key lid BE           -> LVROOT { u32 references, u32 size }
+//	key lid BE, offset BE -> chunk
+
+// chunkSize is how much of a long value one node holds: two chunks fit on a page.
+func chunkSize(pageSize int) int { return btree.MaxNode(pageSize) - 8 }
+
+func lidOf(b []byte) uint32 {
+	if len(b) != 4 {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(b)
+}
+
+// writeLV stores a long value and returns its id as records hold it.
+func (t *Table) writeLV(tx *Tx, data []byte) ([]byte, error) {
+	if t.lv == nil {
+		return nil, fmt.Errorf("table %s has no long-value tree: %w", t.name, ErrSchema)
+	}
+	if uint64(len(data)) > math.MaxInt32 {
+		return nil, fmt.Errorf("%w: long value of %d bytes", ErrTooBig, len(data))
+	}
+	lid := t.nextLID.Add(1)
+	key := binary.BigEndian.AppendUint32(nil, lid)
+	root := make([]byte, 8)
+	binary.LittleEndian.PutUint32(root, 1)
+	binary.LittleEndian.PutUint32(root[4:], uint32(len(data)))
+	if err := t.lv.Insert(&tx.v, key, root); err != nil {
+		return nil, err
+	}
+	step := chunkSize(t.db.in.o.PageSize)
+	for off := 0; off < len(data); off += step {
+		k := binary.BigEndian.AppendUint32(key[:4:4], uint32(off))
+		if err := t.lv.Insert(&tx.v, k, data[off:min(off+step, len(data))]); err != nil {
+			return nil, err
+		}
+	}
+	return binary.LittleEndian.AppendUint32(nil, lid), nil
+}
+
+// readLV appends a long value to dst.
+func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
+	lid := lidOf(id)
+	if t.lv == nil || lid == 0 {
+		return dst, fmt.Errorf("table %s: malformed long-value id %x", t.name, id)
+	}
+	size, found := -1, 0
+	err := t.eachLV(tx, lid, func(key, data []byte) error {
+		if len(key) == 4 {
+			if len(data) < 8 {
+				return fmt.Errorf("table %s: long value %d: root of %d bytes", t.name, lid, len(data))
+			}
+			size = int(binary.LittleEndian.Uint32(data[4:]))
+			return nil
+		}
+		found += len(data)
+		dst = append(dst, data...)
+		return nil
+	})
+	if err == nil && found != size {
+		err = fmt.Errorf("table %s: long value %d has %d bytes, its root says %d", t.name, lid, found, size)
+	}
+	return dst, err
+}
+
+// eachLV calls fn for the root and the chunks of a long value.
+func (t *Table) eachLV(tx *Tx, lid uint32, fn func(key, data []byte) error) error {
+	c := t.lv.NewCursor(&tx.v)
+	from := binary.BigEndian.AppendUint32(nil, lid)
+	ok, err := c.Seek(from)
+	for ; ok && err == nil; ok, err = c.Next() {
+		if k := c.Key(); len(k) < 4 || binary.BigEndian.Uint32(k) != lid {
+			break
+		}
+		if err := fn(c.Key(), c.Data()); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// deleteLV removes a long value.
+func (t *Table) deleteLV(tx *Tx, lid uint32) error {
+	var keys [][]byte
+	if err := t.eachLV(tx, lid, func(key, _ []byte) error {
+		keys = append(keys, append([]byte(nil), key...))
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := t.lv.Delete(&tx.v, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package ese
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"pillarbox/ese/vfs"
+)
+
+// Options configures an Instance. Only Dir must be set.
+type Options struct {
+	// Dir is the system path: checkpoint, lock, and the databases whose names are not paths.
+	Dir string
+	// LogDir holds the log files. Default: Dir.
+	LogDir string
+	// FS is the file system. Default: the operating system's.
+	FS vfs.FS
+	// Base is the three-letter base name of log and checkpoint files. Default: E00.
+	Base string
+	// PageSize of new databases in bytes: 4096 or 8192. Default: 8192. All databases of an
+	// instance have the same.
+	PageSize int
+	// GenerationBytes is the size of a log file. Default: 5 MiB; 64 KiB at least.
+	GenerationBytes int64
+	// CacheBytes bounds the page cache, which lies outside the Go heap. Default: 64 MiB.
+	CacheBytes int64
+	// StreamBytes bounds the stream data of each database that waits to be written.
+	// Default: 16 MiB.
+	StreamBytes int64
+	// VersionBytes bounds the version store. Default: 64 MiB.
+	VersionBytes int64
+	// CheckpointDepth is how much log recovery may have to replay. Default: 128 MiB.
+	CheckpointDepth int64
+	// LogKeep is how many bytes of log below the checkpoint are kept while no backup needs
+	// them. Default: 2 GiB. Circular keeps none.
+	LogKeep  int64
+	Circular bool
+	// Computer is the name in new signatures. Default: empty.
+	Computer string
+	// Logger receives state changes. Default: discard.
+	Logger *slog.Logger
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+	// Rand makes random numbers for signatures. Default: crypto/rand.
+	Rand func() uint32
+	// Manual starts no goroutine: the owner calls Step. For simulation.
+	Manual bool
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Dir == "" {
+		return o, fmt.Errorf("ese: Options need Dir")
+	}
+	if o.LogDir == "" {
+		o.LogDir = o.Dir
+	}
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Base == "" {
+		o.Base = "E00"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	setDefault(&o.PageSize, 8192)
+	setDefault(&o.GenerationBytes, 5<<20)
+	setDefault(&o.CacheBytes, 64<<20)
+	setDefault(&o.StreamBytes, 16<<20)
+	setDefault(&o.VersionBytes, 64<<20)
+	setDefault(&o.CheckpointDepth, 128<<20)
+	setDefault(&o.LogKeep, 2<<30)
+	if o.PageSize != 4096 && o.PageSize != 8192 {
+		return o, fmt.Errorf("ese: pages of %d bytes cannot be written: 4096 or 8192", o.PageSize)
+	}
+	return o, nil
+}
+
+func setDefault[T int | int64](p *T, v T) {
+	if *p == 0 {
+		*p = v
+	}
+}

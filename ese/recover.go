@@ -1,0 +1,395 @@
+package ese
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"pillarbox/ese/internal/btree"
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/internal/dbheader"
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/redo"
+	"pillarbox/ese/internal/version"
+	"pillarbox/ese/internal/wal"
+)
+
+// RecoveryStats says what opening had to do.
+type RecoveryStats struct {
+	From, To LogPos        // the log replayed
+	Applied  uint64        // page changes made again
+	Skipped  uint64        // page changes that were on disk
+	Undone   int           // transactions taken back
+	Torn     int           // pages restored from a double-write file
+	Took     time.Duration // wall time
+}
+
+// Recovery says what opening had to do.
+func (in *Instance) Recovery() RecoveryStats { return in.recovery }
+
+// recover brings the databases to the end of the log: redo from the checkpoint, then undo of
+// what was open (docs/recovery.md).
+func (in *Instance) recover(gens []wal.GenInfo) error {
+	began := time.Now()
+	in.logSign = gens[0].Header.Sign
+	from, err := in.startingPoint(gens)
+	if err != nil {
+		return err
+	}
+	if err := in.syncLogs(gens, from); err != nil {
+		return err
+	}
+	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from, wal.ReaderOptions{
+		OnGeneration: func(g wal.GenInfo) {
+			in.o.Logger.Info("recovery: replaying", "generation", g.Gen, "of", gens[len(gens)-1].Gen)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	in.o.Logger.Info("recovery begun", "dir", in.o.Dir, "from", from.String())
+	rt := &redoTarget{in: in}
+	r := &redo.Redo{Cache: in.cache, Target: rt, Progress: func(p logrec.LogPos) { in.late.pos.Store(uint64(p)) }}
+	in.late.pos.Store(uint64(from))
+	if err := r.Run(rd); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	end := rd.End()
+	log, err := wal.Open(in.walOptions(), end)
+	if err != nil {
+		return err
+	}
+	in.log, in.late.log = log, log
+	if from == 0 {
+		from = logrec.MakePos(gens[0].Gen, logrec.SectorSize)
+	}
+	in.checkpoint.Store(uint64(from))
+	in.lastMS.Store(r.TimeMS)
+	in.versions.SetNextID(r.MaxTx + 1)
+	in.versions.Durable(end.Pos)
+	if err := in.undo(r); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	in.recovery = RecoveryStats{
+		From: from, To: end.Pos, Applied: r.Applied, Skipped: r.Skipped,
+		Undone: len(r.Losers), Torn: in.recovery.Torn, Took: time.Since(began),
+	}
+	in.o.Logger.Info("recovery ended", "from", from.String(), "to", end.Pos.String(),
+		"applied", r.Applied, "undone", len(r.Losers), "torn", in.recovery.Torn, "took", in.recovery.Took)
+	return in.loadRecovered(r)
+}
+
+// startingPoint reads the checkpoint and attaches what was attached then. Without a usable
+// checkpoint file redo begins at the oldest log there is.
+func (in *Instance) startingPoint(gens []wal.GenInfo) (LogPos, error) {
+	c, err := wal.ReadCheckpoint(in.o.FS, in.checkpointPath())
+	if err == nil && c.Sign != in.logSign {
+		in.o.Logger.Warn("checkpoint file belongs to another log: replaying from the oldest log", "file", in.checkpointPath())
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		in.o.Logger.Warn("no usable checkpoint file: replaying from the oldest log", "file", in.checkpointPath(), "error", err)
+		return 0, in.checkRequired(gens)
+	}
+	if c.Pos.Generation() < gens[0].Gen {
+		return 0, &logrec.CorruptError{
+			File: in.o.Base + ".log", Pos: c.Pos, Reason: fmt.Sprintf("recovery needs generation %d, the oldest there is %d",
+				c.Pos.Generation(), gens[0].Gen), Err: logrec.ErrMissingLog,
+		}
+	}
+	rt := &redoTarget{in: in}
+	for _, a := range c.Attachments {
+		rec := logrec.DBRec{DB: logrec.DBID(a.DBID), Path: a.Path, Signature: make([]byte, logrec.SignatureSize)}
+		a.Sign.Encode(rec.Signature)
+		if err := rt.attach(rec); err != nil {
+			return 0, err
+		}
+	}
+	return c.Pos, nil
+}
+
+// checkRequired refuses to begin at the oldest log when it is not the first: then only the
+// database headers could say whether it is early enough, and no checkpoint names them.
+func (in *Instance) checkRequired(gens []wal.GenInfo) error {
+	names, err := in.o.FS.ReadDir(in.o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if filepath.Ext(n) != ".edb" {
+			continue
+		}
+		f, err := in.o.FS.OpenFile(filepath.Join(in.o.Dir, n), os.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		h, _, err := dbheader.Read(f)
+		err = errors.Join(err, f.Close())
+		if err != nil || h.LogSignature != in.logSign || h.State == dbheader.CleanShutdown {
+			continue // redo says what is wrong with it, if it is ours
+		}
+		if h.MinRequired < gens[0].Gen {
+			return &logrec.CorruptError{
+				File: n, Pos: logrec.MakePos(h.MinRequired, logrec.SectorSize),
+				Reason: fmt.Sprintf("needs log generation %d, the oldest there is %d", h.MinRequired, gens[0].Gen),
+				Err:    logrec.ErrMissingLog,
+			}
+		}
+		rt := &redoTarget{in: in}
+		rec := logrec.DBRec{DB: logrec.DBID(h.DBID), Path: n, Signature: make([]byte, logrec.SignatureSize)}
+		h.Signature.Encode(rec.Signature)
+		if err := rt.attach(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncLogs makes durable what a killed process may have written without a sync: redo acts on
+// it and writes pages that depend on it.
+func (in *Instance) syncLogs(gens []wal.GenInfo, from LogPos) error {
+	for _, g := range gens {
+		if g.Gen < from.Generation() {
+			continue
+		}
+		f, err := in.o.FS.OpenFile(filepath.Join(in.o.LogDir, g.Name), os.O_RDWR, 0)
+		if err != nil {
+			return fmt.Errorf("sync log: %w", err)
+		}
+		if err := errors.Join(f.SyncData(), f.Close()); err != nil {
+			return fmt.Errorf("sync log %s: %w", g.Name, err)
+		}
+	}
+	return nil
+}
+
+// redoTarget attaches databases and writes streams while the log is replayed.
+type redoTarget struct{ in *Instance }
+
+func (rt *redoTarget) File(db logrec.DBID) *cache.File { return rt.in.cache.File(db) }
+
+func (rt *redoTarget) Stream(rec logrec.StreamRec, pos, _ logrec.LogPos) error {
+	rt.in.dbMu.RLock()
+	db := rt.in.dbs[rec.DB]
+	rt.in.dbMu.RUnlock()
+	if db == nil {
+		return nil
+	}
+	return db.stream.Redo(rec, pos)
+}
+
+func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.LogPos) error {
+	switch typ {
+	case logrec.TypeCreateDB:
+		return rt.create(rec, pos)
+	case logrec.TypeAttach:
+		return rt.attach(rec)
+	}
+	in := rt.in
+	in.dbMu.RLock()
+	db := in.dbs[rec.DB]
+	in.dbMu.RUnlock()
+	if db == nil {
+		return nil
+	}
+	// The detachment was logged after all its pages were written: finish it.
+	if err := db.stream.WriteAll(); err != nil {
+		return err
+	}
+	if err := in.cache.WriteAll(); err != nil {
+		return err
+	}
+	if db.header.State != dbheader.CleanShutdown {
+		if err := db.markClean(pos); err != nil {
+			return err
+		}
+	}
+	return db.drop()
+}
+
+// create makes a database's files again where a crash left none or parts.
+func (rt *redoTarget) create(rec logrec.DBRec, pos logrec.LogPos) error {
+	in := rt.in
+	path := in.dbPath(rec.Path)
+	want := logrec.DecodeSignature(rec.Signature)
+	if db := in.dbs[rec.DB]; db != nil {
+		if db.header.Signature == want {
+			return nil
+		}
+		if err := db.drop(); err != nil {
+			return err
+		}
+	}
+	if f, err := in.o.FS.OpenFile(path, os.O_RDWR, 0); err == nil {
+		h, _, herr := dbheader.Read(f)
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if herr == nil && h.Signature == want && in.streamBelongs(path, want) {
+			return rt.attach(rec)
+		}
+	}
+	db, err := in.makeFiles(rec, path, pos)
+	if err != nil {
+		return err
+	}
+	return in.register(db)
+}
+
+// streamBelongs tells whether the stream file beside path has the signature.
+func (in *Instance) streamBelongs(path string, want logrec.Signature) bool {
+	f, err := in.o.FS.OpenFile(sidePath(path, ".stm"), os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	b := make([]byte, logrec.SectorSize)
+	_, err = f.ReadAt(b, 0)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false
+	}
+	h, err := dbheader.Parse(b)
+	return err == nil && h.Signature == want
+}
+
+// attach opens a database that the log or the checkpoint says was attached.
+func (rt *redoTarget) attach(rec logrec.DBRec) error {
+	in := rt.in
+	in.dbMu.RLock()
+	have := in.dbs[rec.DB]
+	in.dbMu.RUnlock()
+	if have != nil {
+		return nil
+	}
+	path := in.dbPath(rec.Path)
+	db, err := in.openFiles(rec.DB, rec.Path, path, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("attached database is missing (-1216): %w: restore it, or remove it with its log", err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := rt.attachFiles(db, rec); err != nil {
+		return errors.Join(err, db.closeFiles())
+	}
+	return nil
+}
+
+func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
+	in := rt.in
+	n, err := cache.RestoreTorn(db.f, db.double, in.o.PageSize)
+	if err != nil {
+		return err
+	}
+	in.recovery.Torn += n
+	if err := db.readHeader(); err != nil {
+		return err
+	}
+	h := &db.header
+	if h.Signature != logrec.DecodeSignature(rec.Signature) ||
+		(h.State != dbheader.CleanShutdown && h.LogSignature != in.logSign) {
+		return fmt.Errorf("%s: %w", db.path, ErrWrongSignature)
+	}
+	db.id = rec.DB
+	if err := in.register(db); err != nil {
+		return err
+	}
+	if h.State == dbheader.CleanShutdown {
+		// A crash between the record of its attachment and its header, or a later
+		// detachment that redo has yet to meet.
+		return db.markDirty(LogPos(in.late.pos.Load()))
+	}
+	return nil
+}
+
+// undo takes back what was open at the end of the log.
+func (in *Instance) undo(r *redo.Redo) error {
+	if len(r.Losers) == 0 {
+		return nil
+	}
+	in.env.Recovering.Store(true)
+	defer in.env.Recovering.Store(false)
+	u := &redo.Undoer{
+		Log: in.log, Read: in.log.ReadAt, NowMS: in.nowMS,
+		Tree:     func(rec *logrec.NodeRec) (*btree.Tree, error) { return in.treeOfRecord(rec) },
+		FreeTree: in.freeTree,
+	}
+	if err := u.Undo(r.Losers); err != nil {
+		return err
+	}
+	// Trees that were undone are gone; their object ids may be used again.
+	in.trees.Clear()
+	return in.WaitDurable(in.log.End())
+}
+
+// treeOfRecord opens the tree a record changed, by what its root page says.
+func (in *Instance) treeOfRecord(rec *logrec.NodeRec) (*btree.Tree, error) {
+	in.dbMu.RLock()
+	db := in.dbs[rec.DB]
+	in.dbMu.RUnlock()
+	if db == nil {
+		return nil, nil
+	}
+	if t := in.treeByID(version.MakeTreeID(rec.DB, uint32(rec.Obj))); t != nil {
+		return t, nil
+	}
+	fr, err := in.cache.Fetch(db.file, rec.Root, cache.Shared)
+	if err != nil {
+		return nil, err
+	}
+	nonUnique := fr.P.NonUnique()
+	fr.RUnlock()
+	return db.openTree(rec.Obj, rec.Root, nonUnique), nil
+}
+
+// freeTree gives a tree's pages back to its parent and logs rec with it.
+func (in *Instance) freeTree(rec *logrec.TreeRec) (LogPos, error) {
+	in.dbMu.RLock()
+	db := in.dbs[rec.DB]
+	in.dbMu.RUnlock()
+	if db == nil {
+		return 0, nil
+	}
+	db.space.Lock()
+	defer db.space.Unlock()
+	m := in.env.NewMtr()
+	m.Tree = rec
+	if err := db.space.FreeTree(m, rec.Root, rec.Parent); err != nil {
+		m.Abort()
+		return 0, err
+	}
+	if err := m.Commit(); err != nil {
+		return 0, err
+	}
+	return m.Pos, nil
+}
+
+// loadRecovered reads the catalogs of the recovered databases and puts the deletions that
+// redo met on the clean-up list.
+func (in *Instance) loadRecovered(r *redo.Redo) error {
+	for _, db := range in.databases() {
+		if err := db.loadCatalog(); err != nil && !db.interrupted(err) {
+			return err
+		}
+	}
+	rows := make([]version.Deleted, 0, len(r.Deletes))
+	for _, d := range r.Deletes {
+		rows = append(rows, version.Deleted{Tree: version.MakeTreeID(d.DB, uint32(d.Obj)), Key: d.Key})
+	}
+	in.addDeletes(rows)
+	return nil
+}
+
+// interrupted tells whether a database without a catalog is one whose making a crash
+// interrupted: it holds nothing, and OpenDatabase makes it anew.
+func (db *Database) interrupted(err error) bool {
+	var pe *cache.PageError
+	blank := errors.As(err, &pe) && pe.Blank
+	if !blank && !errors.Is(err, ErrNotFound) {
+		return false
+	}
+	db.catalog = nil
+	return true
+}

@@ -1,0 +1,274 @@
+package ese
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+	"pillarbox/ese/internal/version"
+)
+
+// Tx is a transaction: a snapshot, and the changes made on top of it. It is for one
+// goroutine and must end with Commit or Rollback.
+type Tx struct {
+	in      *Instance
+	v       version.Tx
+	done    bool
+	made    []madeTree
+	regions []*region // stream space held until the end
+	undo    []func()  // run when the whole transaction rolls back
+}
+
+// madeTree is a tree that the transaction made, after mark changes.
+type madeTree struct {
+	mark int
+	rec  logrec.TreeRec
+}
+
+// Savepoint is a place in a transaction to roll back to.
+type Savepoint int
+
+// Begin starts a read-write transaction. It sees all commits so far, durable or not.
+func (in *Instance) Begin() *Tx {
+	tx := &Tx{in: in}
+	in.versions.Begin(&tx.v, false, true)
+	return tx
+}
+
+// BeginRead starts a read-only transaction at the durable horizon: it never shows what a
+// crash could take back, and waits for nothing.
+func (in *Instance) BeginRead() *Tx {
+	tx := &Tx{in: in}
+	in.versions.Begin(&tx.v, true, false)
+	return tx
+}
+
+// BeginReadLatest starts a read-only transaction that also sees commits not yet durable.
+// What it shows must reach no client before WaitDurable(Horizon()).
+func (in *Instance) BeginReadLatest() *Tx {
+	tx := &Tx{in: in}
+	in.versions.Begin(&tx.v, true, true)
+	return tx
+}
+
+// Horizon is the log position that must be durable before anything this transaction has read
+// may reach a client (engine.md rule 1).
+func (tx *Tx) Horizon() LogPos { return tx.v.Horizon }
+
+// writable refuses changes where none may be made.
+func (tx *Tx) writable() error {
+	switch {
+	case tx.done:
+		return ErrTxDone
+	case tx.v.ReadOnly:
+		return ErrReadOnly
+	}
+	return tx.in.usable()
+}
+
+// Commit makes the transaction durable and returns the position of its commit record. It
+// returns after the log is on disk up to there; pages are written later. After an error
+// other than ErrOutcomeUnknown nothing has happened. An empty transaction waits for what it
+// has read.
+func (tx *Tx) Commit() (LogPos, error) {
+	pos, err := tx.CommitLazy()
+	if err != nil {
+		return 0, err
+	}
+	return pos, tx.in.WaitDurable(pos)
+}
+
+// CommitLazy commits without waiting for the disk; WaitDurable with the position returned
+// makes up for it. Other transactions see the changes at once, clients must not.
+func (tx *Tx) CommitLazy() (LogPos, error) {
+	if tx.done {
+		return 0, ErrTxDone
+	}
+	if !tx.v.HasLogged() {
+		tx.end()
+		return tx.v.Horizon, nil
+	}
+	if err := tx.in.usable(); err != nil {
+		tx.abandon()
+		return 0, err
+	}
+	end, err := tx.in.versions.Commit(&tx.v, func() (logrec.LogPos, error) {
+		c := logrec.CommitRec{Tx: tx.v.ID, Prev: tx.v.Last, TimeMS: tx.in.nowMS()}
+		_, end, err := tx.in.log.Append(logrec.TypeCommit, c.Append(nil))
+		return end, err
+	})
+	if err != nil {
+		// The log takes nothing any more; recovery will undo what it holds.
+		tx.abandon()
+		return 0, fmt.Errorf("commit: %w", err)
+	}
+	tx.done = true
+	tx.releaseRegions(true)
+	tx.in.wakeCleaner()
+	return end, nil
+}
+
+// Rollback undoes the transaction. It may be called after Commit, and then does nothing.
+func (tx *Tx) Rollback() error {
+	if tx.done {
+		return nil
+	}
+	err := tx.rollbackTo(0)
+	for i := len(tx.undo) - 1; i >= 0; i-- {
+		tx.undo[i]()
+	}
+	if err != nil {
+		tx.abandon()
+		return fmt.Errorf("rollback: %w", err)
+	}
+	if tx.v.HasLogged() {
+		c := logrec.CommitRec{Tx: tx.v.ID, Prev: tx.v.Last, TimeMS: tx.in.nowMS()}
+		_, end, err := tx.in.log.Append(logrec.TypeRollback, c.Append(nil))
+		if err != nil {
+			tx.abandon()
+			return fmt.Errorf("rollback: %w", err)
+		}
+		tx.in.versions.RolledBack(&tx.v, end)
+		tx.in.stats.undone.Add(1)
+	}
+	tx.end()
+	return nil
+}
+
+// Save marks a place to roll back to.
+func (tx *Tx) Save() Savepoint { return Savepoint(tx.v.Mark()) }
+
+// RollbackTo undoes the changes made since the savepoint.
+func (tx *Tx) RollbackTo(sp Savepoint) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	return tx.rollbackTo(int(sp))
+}
+
+func (tx *Tx) rollbackTo(mark int) error {
+	for {
+		if n := len(tx.made); n > 0 && tx.made[n-1].mark >= tx.v.Mark() && tx.made[n-1].mark >= mark {
+			if err := tx.unmake(tx.made[n-1].rec); err != nil {
+				return err
+			}
+			tx.made = tx.made[:n-1]
+			continue
+		}
+		if tx.v.Mark() <= mark {
+			return nil
+		}
+		c := tx.v.Newest()
+		t := tx.in.treeByID(c.Tree)
+		if t == nil {
+			return fmt.Errorf("tree %x: %w", c.Tree, ErrNotFound)
+		}
+		if err := t.UndoChange(&tx.v, c); err != nil {
+			return err
+		}
+		tx.v.Pop()
+	}
+}
+
+// end forgets the transaction.
+func (tx *Tx) end() {
+	tx.done = true
+	tx.in.versions.End(&tx.v)
+	tx.releaseRegions(false)
+	tx.in.wakeCleaner()
+}
+
+// abandon leaves an unfinished transaction to recovery: the instance is dead. It stays among
+// the running ones, so that no checkpoint passes it.
+func (tx *Tx) abandon() {
+	tx.done = true
+	tx.in.fail(ErrLogDead)
+}
+
+// makeTree makes an empty tree as part of the transaction.
+func (tx *Tx) makeTree(db *Database, parent page.No, obj page.ObjID, f page.Flags, pages int) (page.No, error) {
+	db.space.Lock()
+	defer db.space.Unlock()
+	m := tx.in.env.NewMtr()
+	root, err := db.space.NewTree(m, parent, obj, f, pages)
+	if err != nil {
+		m.Abort()
+		return 0, err
+	}
+	rec := logrec.TreeRec{Tx: tx.v.ID, Prev: tx.v.Last, DB: db.id, Obj: obj, Root: root, Parent: parent}
+	m.Tree = &rec
+	tx.v.Logged(tx.in.log.End())
+	if err := m.Commit(); err != nil {
+		return 0, err
+	}
+	tx.v.Last = m.Pos
+	tx.made = append(tx.made, madeTree{tx.v.Mark(), rec})
+	return root, nil
+}
+
+// unmake gives a tree's pages back.
+func (tx *Tx) unmake(rec logrec.TreeRec) error {
+	clr := rec
+	clr.CLR, clr.UndoNext, clr.Prev = true, rec.Prev, tx.v.Last
+	pos, err := tx.in.freeTree(&clr)
+	if err == nil {
+		tx.v.Last = pos
+		tx.in.trees.Delete(version.MakeTreeID(rec.DB, uint32(rec.Obj)))
+	}
+	return err
+}
+
+// Update runs fn in a read-write transaction and commits it. On a write conflict it rolls
+// back and runs fn again. When it returns, whatever fn learned is durable, also where fn
+// failed.
+func (in *Instance) Update(ctx context.Context, fn func(*Tx) error) error {
+	for {
+		tx := in.Begin()
+		err := fn(tx)
+		if err == nil {
+			_, err = tx.Commit()
+		}
+		if err == nil {
+			return nil
+		}
+		horizon := tx.Horizon()
+		if rerr := tx.Rollback(); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		if !errors.Is(err, ErrWriteConflict) {
+			if werr := in.WaitDurable(horizon); werr != nil {
+				return errors.Join(err, werr)
+			}
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// View runs fn in a read-only transaction.
+func (in *Instance) View(fn func(*Tx) error) error {
+	tx := in.BeginRead()
+	err := fn(tx)
+	return errors.Join(err, tx.Rollback())
+}
+
+// WaitDurable waits until the log is on disk up to pos.
+func (in *Instance) WaitDurable(pos LogPos) error {
+	if pos == 0 {
+		return nil
+	}
+	if in.log.Durable() < pos {
+		if err := in.log.FlushTo(pos); err != nil {
+			in.fail(err)
+			return err
+		}
+	}
+	// The log may have reported its sync before the commit was on the list of those waiting
+	// for one: read-only transactions that begin after this must see it.
+	in.versions.Durable(in.log.Durable())
+	return nil
+}
