@@ -1,0 +1,64 @@
+# Pillarbox: `make run` serves, `make test` proves. See README.md.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOL    := $(GO) tool -modfile=tools/go.mod
+PKGS    := ./...
+
+# Crash simulation and kill loop: how much of it.
+SEEDS    ?= 1000
+FUZZTIME ?= 20s
+BENCH    ?= .
+
+.PHONY: all build run test check race crash fuzz bench enginebench mailbench clean
+
+all: build
+
+build:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pillarbox ./cmd/eseutil
+
+run: build
+	exec bin/pillarbox quickstart
+
+test:
+	$(GO) test -timeout 10m $(PKGS)
+
+# The linters are pinned in tools/go.mod; nothing is installed.
+check:
+	@out=$$($(TOOL) gofumpt -l .) && test -z "$$out" || { echo "gofumpt: $$out"; exit 1; }
+	$(GO) vet $(PKGS)
+	GOOS=darwin $(GO) vet $(PKGS)
+	GOOS=windows $(GO) vet $(PKGS)
+	$(TOOL) staticcheck $(PKGS)
+	$(TOOL) nilness $(PKGS)
+	$(TOOL) errcheck -exclude tools/errcheck.txt $(PKGS)
+	@out=$$($(TOOL) deadcode -test $(PKGS)) && test -z "$$out" || { echo "deadcode: $$out"; exit 1; }
+
+race:
+	$(GO) test -race -timeout 30m $(PKGS)
+
+# Power cuts on the simulated disk, SEEDS of them in each of engine, store and transport.
+crash:
+	$(GO) test -count=1 -timeout 4h -run Crash $$($(GO) list ./ese/... ./store/... ./transport/...) \
+		-args -seeds $(SEEDS)
+
+# Each fuzz target of each package for FUZZTIME.
+fuzz:
+	@set -e; for pkg in $$($(GO) list $(PKGS)); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; done
+
+bench:
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)
+
+# The harnesses live outside of this repository; the adapters are in test/bench.
+enginebench:
+	test/bench/engine.sh
+
+mailbench: build
+	test/bench/mail.sh
+
+clean:
+	rm -rf bin
