@@ -1,0 +1,253 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"pillarbox/ese"
+)
+
+// mailboxRow is the part of a Mailbox row that operations read and change.
+type mailboxRow struct {
+	nextUIDValidity, nextKeyword uint32
+	nextID                       int64
+	nextCN                       CN
+	quotaBytes, quotaMessages    int64
+	count, size                  int64
+	tombsFloor                   CN
+}
+
+func (r *mailboxRow) read(t *mailboxTable, v *ese.RowView) {
+	r.nextUIDValidity = uint32(v.Int(t.nextUIDValidity))
+	r.nextKeyword = uint32(v.Int(t.nextKeyword))
+	r.nextID = v.Int(t.nextID)
+	r.nextCN = CN(v.Int(t.nextCN))
+	r.quotaBytes, r.quotaMessages = v.Int(t.quotaBytes), v.Int(t.quotaMessages)
+	r.count, r.size = v.Int(t.count), v.Int(t.size)
+	r.tombsFloor = CN(v.Int(t.tombsFloor))
+}
+
+// counters sets the columns that operations change.
+func (r *mailboxRow) counters(t *mailboxTable, row *ese.Row) {
+	row.Set(t.nextUIDValidity, ese.Int(r.nextUIDValidity)).
+		Set(t.nextKeyword, ese.Int(r.nextKeyword)).
+		Set(t.nextID, ese.Int(r.nextID)).
+		Set(t.nextCN, ese.Int(r.nextCN)).
+		Set(t.quotaBytes, ese.Int(r.quotaBytes)).
+		Set(t.quotaMessages, ese.Int(r.quotaMessages)).
+		Set(t.count, ese.Int(r.count)).
+		Set(t.size, ese.Int(r.size))
+}
+
+// room tells whether messages of so many bytes may be added (mail.md 25).
+func (r *mailboxRow) room(messages, bytes int64) bool {
+	return (r.quotaBytes == 0 || r.size+bytes <= r.quotaBytes) &&
+		(r.quotaMessages == 0 || r.count+messages <= r.quotaMessages)
+}
+
+// Mailbox is a handle to one mailbox. It holds nothing open and is safe for concurrent use.
+type Mailbox struct {
+	s *Store
+	b *box
+}
+
+// ID is the mailbox's GUID.
+func (m *Mailbox) ID() MailboxID { return m.b.id }
+
+// Mailbox finds a mailbox. ErrNoMailbox when it was never made.
+func (s *Store) Mailbox(id MailboxID) (*Mailbox, error) {
+	b, err := s.find(id)
+	if err != nil {
+		return nil, fmt.Errorf("find mailbox %s: %w", id, err)
+	}
+	if b == nil {
+		return nil, ErrNoMailbox
+	}
+	return &Mailbox{s, b}, nil
+}
+
+// OpenMailbox finds a mailbox and makes it, empty and with the standard folders, when it is
+// missing.
+func (s *Store) OpenMailbox(ctx context.Context, id MailboxID) (*Mailbox, error) {
+	b, err := s.open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Mailbox{s, b}, nil
+}
+
+func (s *Store) open(ctx context.Context, id MailboxID) (*box, error) {
+	b, err := s.find(id)
+	if err != nil {
+		return nil, fmt.Errorf("find mailbox %s: %w", id, err)
+	}
+	if b != nil {
+		return b, nil
+	}
+	if err := s.CreateMailboxes(ctx, 0, []MailboxID{id}); err != nil {
+		return nil, err
+	}
+	if b, err = s.find(id); err == nil && b == nil {
+		err = ErrNoMailbox
+	}
+	return b, err
+}
+
+// CreateMailboxes makes those of the mailboxes that are missing, in one transaction and in
+// the database with this place in Options.Databases.
+func (s *Store) CreateMailboxes(ctx context.Context, database int, ids []MailboxID) error {
+	if database < 0 || database >= len(s.dbs) {
+		return ErrNoMailbox
+	}
+	d := s.dbs[database]
+	o := &op{s: s}
+	pos, err := func() (ese.LogPos, error) {
+		s.createMu.Lock()
+		defer s.createMu.Unlock()
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return o.run(nil, func(o *op) error {
+			for _, id := range ids {
+				// Asked again inside, where what another has just made can be seen.
+				_, ok, err := d.lookup(o.tx, id)
+				if err == nil && !ok {
+					err = o.createMailbox(d, id)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}()
+	if err == nil {
+		err = s.in.WaitDurable(pos)
+	}
+	if err != nil {
+		return fmt.Errorf("create mailbox: %w", err)
+	}
+	return nil
+}
+
+// createMailbox inserts the mailbox, its standard folders and their subscriptions.
+func (o *op) createMailbox(d *database, id MailboxID) error {
+	mbx := uint32(1)
+	c := o.tx.Cursor(d.mailbox.t.Primary())
+	ok, err := c.Last()
+	if err != nil {
+		return err
+	}
+	if ok {
+		mbx = uint32(c.Row().Int(d.mailbox.mbx)) + 1
+	}
+	now := o.s.o.Now()
+	st := &boxState{box: &box{id: id, d: d, mbx: mbx}}
+	st.row = mailboxRow{
+		// Seconds since 1970 keep a mailbox that is made again under the same name apart.
+		nextUIDValidity: max(uint32(now.Unix()), 1), nextKeyword: 1,
+		nextID: firstID, nextCN: 1,
+		quotaBytes: o.s.o.QuotaBytes, quotaMessages: o.s.o.QuotaMessages,
+	}
+	if err := o.insertStandardFolders(st, now); err != nil {
+		return err
+	}
+	t := &d.mailbox
+	row := t.t.NewRow().Set(t.mbx, ese.Int(mbx)).Set(t.guid, ese.Bytes(id[:])).
+		Set(t.kind, ese.Int(0)).Set(t.created, ese.Int(millis(now))).
+		Set(t.incarnation, ese.Int(1)).Set(t.tombsFloor, ese.Int(0))
+	st.row.counters(t, row)
+	return o.tx.Insert(row)
+}
+
+func (o *op) insertStandardFolders(st *boxState, now time.Time) error {
+	hidden := []folderRow{
+		{fid: rootFolder, name: "root", bits: folderHidden},
+		{fid: ipmFolder, parent: rootFolder, name: "ipm", bits: folderHidden},
+	}
+	for i := range hidden {
+		if err := o.insertFolder(st, &hidden[i], now); err != nil {
+			return err
+		}
+	}
+	for _, f := range standardFolders() {
+		row := &folderRow{fid: f.fid, parent: ipmFolder, name: f.name, role: f.role}
+		if err := o.insertFolder(st, row, now); err != nil {
+			return err
+		}
+		if err := o.subscribe(st.d, st.id, f.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MailboxInfo is the state of a mailbox.
+type MailboxInfo struct {
+	// Messages and Size are what the quota counts.
+	Messages, Size            int64
+	QuotaBytes, QuotaMessages int64
+	// HighestCN is the last change of any kind.
+	HighestCN CN
+}
+
+// Info reads the mailbox's counters.
+func (m *Mailbox) Info() (MailboxInfo, error) {
+	var r mailboxRow
+	err := m.view("read", func(r2 *reader) error {
+		ok, err := r2.tx.Get(m.b.d.mailbox.t, &r2.row, &r2.buf, ese.Int(m.b.mbx))
+		if err == nil && !ok {
+			err = ErrNoMailbox
+		}
+		if err == nil {
+			r.read(&m.b.d.mailbox, &r2.row)
+		}
+		return err
+	})
+	return MailboxInfo{
+		Messages: r.count, Size: r.size, HighestCN: r.nextCN - 1,
+		QuotaBytes: r.quotaBytes, QuotaMessages: r.quotaMessages,
+	}, err
+}
+
+// Room tells with ErrQuota that a message of so many bytes would not fit, as RCPT asks.
+func (m *Mailbox) Room(bytes int64) error {
+	i, err := m.Info()
+	if err != nil {
+		return err
+	}
+	r := mailboxRow{
+		count: i.Messages, size: i.Size, quotaBytes: i.QuotaBytes, quotaMessages: i.QuotaMessages,
+	}
+	if !r.room(1, bytes) {
+		return ErrQuota
+	}
+	return nil
+}
+
+// SetQuota changes the limits; 0 is none.
+func (m *Mailbox) SetQuota(ctx context.Context, bytes, messages int64) error {
+	return m.s.write(ctx, []*box{m.b}, func(o *op) error {
+		st := o.state(m.b)
+		st.row.quotaBytes, st.row.quotaMessages, st.dirty = bytes, messages, true
+		return nil
+	})
+}
+
+// reader is one read-only transaction on durable state.
+type reader struct {
+	m   *Mailbox
+	tx  *ese.Tx
+	row ese.RowView
+	buf []byte
+}
+
+// view runs fn on a durable snapshot. fn must not wait for anything.
+func (m *Mailbox) view(what string, fn func(*reader) error) error {
+	err := m.s.in.View(func(tx *ese.Tx) error { return fn(&reader{m: m, tx: tx}) })
+	if err != nil {
+		return fmt.Errorf("%s mailbox: %w", what, err)
+	}
+	return nil
+}

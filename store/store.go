@@ -1,0 +1,215 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pillarbox/ese"
+)
+
+// Options configures a Store. The zero value is usable.
+type Options struct {
+	// Databases are the names of the databases it spans, in the order in which they were
+	// added to the storage group. Default: "priv1.edb".
+	Databases []string
+	// QuotaBytes and QuotaMessages are given to new mailboxes; 0 is no limit.
+	QuotaBytes, QuotaMessages int64
+	// BatchMessages bounds how many messages one transaction of STORE, EXPUNGE or MOVE
+	// changes. Default: 256.
+	BatchMessages int
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+	// Logger receives state changes. Default: discard.
+	Logger *slog.Logger
+}
+
+func (o *Options) setDefaults() {
+	if len(o.Databases) == 0 {
+		o.Databases = []string{"priv1.edb"}
+	}
+	if o.BatchMessages <= 0 {
+		o.BatchMessages = 256
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Store is the Information Store on one instance. It is safe for concurrent use.
+type Store struct {
+	in  *ese.Instance
+	o   Options
+	dbs []*database
+
+	createMu sync.Mutex // held while a mailbox is made, until its pre-commit
+	nextCID  atomic.Int64
+
+	mu    sync.Mutex
+	boxes map[MailboxID]*box
+}
+
+// Open opens the store in the databases of an instance, which the caller closes after the
+// last use of the Store. Databases and tables that are missing are made.
+func Open(ctx context.Context, in *ese.Instance, o Options) (*Store, error) {
+	o.setDefaults()
+	s := &Store{in: in, o: o, boxes: make(map[MailboxID]*box)}
+	for i, name := range o.Databases {
+		db, err := in.OpenDatabase(name)
+		if err != nil {
+			return nil, fmt.Errorf("open the store: %w", err)
+		}
+		d, err := openDatabase(ctx, in, db, i)
+		if err != nil {
+			return nil, fmt.Errorf("open the store in %s: %w", name, err)
+		}
+		s.dbs = append(s.dbs, d)
+		if err := s.findNextCID(d); err != nil {
+			return nil, fmt.Errorf("open the store in %s: %w", name, err)
+		}
+	}
+	return s, nil
+}
+
+// findNextCID makes content ids go on after the highest. A number that a crash took back or
+// whose content is gone may come again: no client ever sees one (mail.md 17).
+func (s *Store) findNextCID(d *database) error {
+	return s.in.View(func(tx *ese.Tx) error {
+		c := tx.Cursor(d.content.t.Primary())
+		ok, err := c.Last()
+		if err == nil && ok {
+			s.nextCID.Store(max(s.nextCID.Load(), c.Row().Int(d.content.cid)))
+		}
+		return err
+	})
+}
+
+// box is what memory holds of a mailbox: its lock and what was last published.
+type box struct {
+	id  MailboxID
+	d   *database
+	mbx uint32
+
+	// write is held from the beginning of a transaction that changes the mailbox to its
+	// pre-commit: counters are read and raised under it, so they never conflict.
+	write sync.Mutex
+
+	mu        sync.Mutex
+	published map[FolderID]CN // highest change since the start; 0 stands for all folders
+	wake      chan struct{}   // closed and replaced when published changes
+	maildrop  bool            // a POP3 session has it
+	keywords  []string        // durable keywords, by number
+}
+
+func compareBoxes(a, b *box) int {
+	return cmp.Or(cmp.Compare(a.d.order, b.d.order), cmp.Compare(a.mbx, b.mbx))
+}
+
+// find returns the mailbox in memory, or nil if none is stored.
+func (s *Store) find(id MailboxID) (*box, error) {
+	s.mu.Lock()
+	b := s.boxes[id]
+	s.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	err := s.in.View(func(tx *ese.Tx) error {
+		for _, d := range s.dbs {
+			mbx, ok, err := d.lookup(tx, id)
+			if err != nil {
+				return err
+			}
+			if ok {
+				b = s.remember(d, id, mbx)
+				return nil
+			}
+		}
+		return nil
+	})
+	return b, err
+}
+
+// remember makes the one box of a mailbox whose row is durable or will be before it is used.
+func (s *Store) remember(d *database, id MailboxID, mbx uint32) *box {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.boxes[id]
+	if b == nil {
+		b = &box{
+			id: id, d: d, mbx: mbx,
+			published: make(map[FolderID]CN), wake: make(chan struct{}),
+		}
+		s.boxes[id] = b
+	}
+	return b
+}
+
+// lookup finds the row number of a mailbox.
+func (d *database) lookup(tx *ese.Tx, id MailboxID) (mbx uint32, ok bool, err error) {
+	c := tx.Cursor(d.mailbox.byGUID)
+	if ok, err = c.Find(ese.Bytes(id[:])); err != nil || !ok {
+		return 0, false, err
+	}
+	return uint32(c.Row().Int(d.mailbox.mbx)), true, nil
+}
+
+// write runs fn in a transaction that may change the boxes, commits it, waits until it is on
+// disk and publishes its changes. On a write conflict, which only rows shared between
+// mailboxes can give, it starts again.
+func (s *Store) write(ctx context.Context, boxes []*box, fn func(*op) error) error {
+	slices.SortFunc(boxes, compareBoxes)
+	boxes = slices.Compact(boxes)
+	for try := 0; ; try++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		o := &op{s: s}
+		pos, err := o.run(boxes, fn)
+		// What fn learned may be told only when it is durable, also where it failed.
+		if pos != 0 {
+			err = errors.Join(err, s.in.WaitDurable(pos))
+		}
+		if err == nil {
+			o.publish()
+			return nil
+		}
+		if !errors.Is(err, ese.ErrWriteConflict) {
+			return err
+		}
+		pause := min(time.Duration(try)*100*time.Microsecond, 5*time.Millisecond)
+		time.Sleep(pause)
+	}
+}
+
+// Mailboxes calls fn with the id of each mailbox of the store.
+func (s *Store) Mailboxes(fn func(MailboxID) error) error {
+	for _, d := range s.dbs {
+		var ids []MailboxID
+		err := s.in.View(func(tx *ese.Tx) error {
+			c := tx.Cursor(d.mailbox.t.Primary())
+			ok, err := c.First()
+			for ; ok && err == nil; ok, err = c.Next() {
+				ids = append(ids, MailboxID(c.Row().Bytes(d.mailbox.guid)))
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := fn(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
