@@ -139,4 +139,3 @@ func TestFirstRows(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-

@@ -169,6 +169,10 @@ func (tx *Tx) rollbackTo(mark int) error {
 			return err
 		}
 		tx.v.Pop()
+		if c.Op == logrec.NodeInsert {
+			// Its leaf may be empty now.
+			tx.in.addDeletes([]version.Deleted{{Tree: c.Tree, Key: c.Key}})
+		}
 	}
 }
 

@@ -1,10 +1,13 @@
 package cache
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"slices"
 
 	"pillarbox/ese/internal/logrec"
@@ -139,12 +142,17 @@ func (f *File) writeBatch(out []outPage) error {
 
 // The double-write file (docs/format-edb.md, "Double-write file"):
 //
-//	0     4      8      12                 4096
-//	| xor | magic | count | pgno, pgno, ... | page | page | ...
+//	0      4      8       12                           4096
+//	| crc | magic | count | {pgno, crc of the page} ... | page | page | ...
+//
+// The sums are CRC-32C: the page's own checksum is a parity and cannot see a sector of equal
+// even words that was not written, so tearing is not judged by it.
 const (
 	doubleHeader = 4096
-	doubleMagic  = 0x31574450 // "PDW1"
+	doubleMagic  = 0x32574450 // "PDW2"
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // writeDouble writes the batch to the double-write file and syncs it.
 func (f *File) writeDouble(out []outPage) error {
@@ -152,9 +160,10 @@ func (f *File) writeDouble(out []outPage) error {
 	binary.LittleEndian.PutUint32(head[4:], doubleMagic)
 	binary.LittleEndian.PutUint32(head[8:], uint32(len(out)))
 	for i := range out {
-		binary.LittleEndian.PutUint32(head[12+4*i:], uint32(out[i].no))
+		binary.LittleEndian.PutUint32(head[12+8*i:], uint32(out[i].no))
+		binary.LittleEndian.PutUint32(head[16+8*i:], crc32.Checksum(out[i].copy, castagnoli))
 	}
-	binary.LittleEndian.PutUint32(head, page.XOR32(head))
+	binary.LittleEndian.PutUint32(head, crc32.Checksum(head[4:], castagnoli))
 	for i := range out {
 		head = append(head, out[i].copy...)
 	}
@@ -164,32 +173,52 @@ func (f *File) writeDouble(out []outPage) error {
 	return f.double.SyncData()
 }
 
-// RestoreTorn writes back, from the double-write file, the pages that a crash left torn. It
-// runs before redo and returns how many pages it restored.
+// RestoreTorn writes back the pages of the last batch that are not in place as they were
+// meant to be. It runs before redo and returns how many pages it restored. A batch that is
+// not whole in the double-write file never began to be written in place.
 func RestoreTorn(f, double vfs.File, pageSize int) (int, error) {
 	head := make([]byte, doubleHeader)
-	if _, err := double.ReadAt(head, 0); err != nil {
-		return 0, nil // shorter than a header: no batch was ever complete
+	if n, err := double.ReadAt(head, 0); n < len(head) {
+		if errors.Is(err, io.EOF) {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("read double-write file: %w", err)
 	}
 	count := binary.LittleEndian.Uint32(head[8:])
-	if binary.LittleEndian.Uint32(head) != page.XOR32(head) ||
+	if binary.LittleEndian.Uint32(head) != crc32.Checksum(head[4:], castagnoli) ||
 		binary.LittleEndian.Uint32(head[4:]) != doubleMagic || count > batchPages {
-		return 0, nil // torn itself: no page of that batch was written in place
+		return 0, nil
 	}
-	restored := 0
-	saved, now := make(page.Page, pageSize), make(page.Page, pageSize)
+	saved := make([]byte, int(count)*pageSize)
+	if n, err := double.ReadAt(saved, doubleHeader); n < len(saved) {
+		if errors.Is(err, io.EOF) {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("read double-write file: %w", err)
+	}
 	for i := range int(count) {
-		no := page.No(binary.LittleEndian.Uint32(head[12+4*i:]))
-		if _, err := double.ReadAt(saved, doubleHeader+int64(i)*int64(pageSize)); err != nil ||
-			saved.Verify(no) != page.Good {
-			continue
+		if crc32.Checksum(saved[i*pageSize:(i+1)*pageSize], castagnoli) != binary.LittleEndian.Uint32(head[16+8*i:]) {
+			return 0, nil
 		}
-		n, _ := f.ReadAt(now, no.Offset(pageSize))
+	}
+	return restorePages(f, head, saved, pageSize)
+}
+
+func restorePages(f vfs.File, head, saved []byte, pageSize int) (int, error) {
+	restored := 0
+	now := make([]byte, pageSize)
+	for i := range len(saved) / pageSize {
+		no := page.No(binary.LittleEndian.Uint32(head[12+8*i:]))
+		want := saved[i*pageSize : (i+1)*pageSize]
+		n, err := f.ReadAt(now, no.Offset(pageSize))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return restored, fmt.Errorf("read page %d: %w", no, err)
+		}
 		clear(now[n:])
-		if now.Verify(no) == page.Good {
+		if bytes.Equal(now, want) {
 			continue
 		}
-		if _, err := f.WriteAt(saved, no.Offset(pageSize)); err != nil {
+		if _, err := f.WriteAt(want, no.Offset(pageSize)); err != nil {
 			return restored, fmt.Errorf("restore torn page %d: %w", no, err)
 		}
 		restored++

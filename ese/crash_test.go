@@ -1,0 +1,612 @@
+package ese_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"testing"
+	"time"
+
+	"pillarbox/ese"
+	"pillarbox/ese/esetest"
+	"pillarbox/ese/vfs"
+)
+
+var (
+	crashSeeds = flag.Int("seeds", 150, "seeds of the crash simulation")
+	crashFirst = flag.Uint64("seed", 1, "first seed of the crash simulation")
+)
+
+// TestCrash runs the engine step by step on a disk that loses what was not synced, cuts the
+// power at random writes and syncs (inside recovery too), and compares what is there
+// afterwards with a model: everything acknowledged, nothing half done.
+func TestCrash(t *testing.T) {
+	var sum crashCounts
+	for i := range *crashSeeds {
+		seed := *crashFirst + uint64(i)
+		s := newSim(t, seed)
+		s.run()
+		sum.add(&s.counts)
+		if t.Failed() {
+			t.Fatalf("seed %d: repeat with -run TestCrash -seed %d -seeds 1", seed, seed)
+		}
+	}
+	t.Logf("%d seeds: %+v", *crashSeeds, sum)
+	if *crashSeeds >= 100 {
+		sum.demand(t)
+	}
+}
+
+// crashCounts are the minimum counts of a simulation that proves something.
+type crashCounts struct {
+	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits, UndoneInRecovery int
+}
+
+func (c *crashCounts) add(o *crashCounts) {
+	c.Crashes += o.Crashes
+	c.InRecovery += o.InRecovery
+	c.Rolls += o.Rolls
+	c.Checkpoints += o.Checkpoints
+	c.Uncommitted += o.Uncommitted
+	c.Splits += o.Splits
+	c.Merges += o.Merges
+	c.Undone += o.Undone
+	c.Torn += o.Torn
+	c.Commits += o.Commits
+	c.UndoneInRecovery += o.UndoneInRecovery
+}
+
+func (c *crashCounts) demand(t *testing.T) {
+	for name, n := range map[string]int{
+		"crashes": c.Crashes, "crashes inside recovery": c.InRecovery, "generation rolls": c.Rolls,
+		"checkpoint moves": c.Checkpoints, "pages written with uncommitted changes": c.Uncommitted,
+		"splits": c.Splits, "merges": c.Merges, "undone transactions": c.Undone,
+		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery,
+	} {
+		if n < 10 {
+			t.Errorf("only %d %s: the simulation proves nothing", n, name)
+		}
+	}
+}
+
+// crashFS cuts the power at the n-th write or sync.
+type crashFS struct {
+	*vfs.Mem
+	left  int // events until the cut; below 0: never
+	clone *vfs.Mem
+	rng   *rand.Rand
+	onCut func()
+}
+
+func (c *crashFS) event() {
+	if c.left--; c.left == 0 && c.clone == nil {
+		c.clone = c.Mem.CrashClone(c.rng)
+		c.onCut()
+	}
+}
+
+func (c *crashFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := c.Mem.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &crashFile{f, c}, nil
+}
+
+func (c *crashFS) Rename(a, b string) error {
+	c.event()
+	return c.Mem.Rename(a, b)
+}
+
+func (c *crashFS) SyncDir(d string) error {
+	c.event()
+	return c.Mem.SyncDir(d)
+}
+
+type crashFile struct {
+	vfs.File
+	c *crashFS
+}
+
+func (f *crashFile) WriteAt(p []byte, off int64) (int, error) {
+	f.c.event()
+	return f.File.WriteAt(p, off)
+}
+
+func (f *crashFile) SyncData() error {
+	f.c.event()
+	return f.File.SyncData()
+}
+
+// row is a row of the model.
+type row struct {
+	age    int
+	name   string
+	photo  []byte
+	stream ese.StreamID
+	body   []byte
+}
+
+// state is the model of the whole database.
+type state struct {
+	rows    map[int]row
+	markers int // commits contained
+}
+
+func (s state) clone() state { return state{maps.Clone(s.rows), s.markers} }
+
+// simTx is an open transaction and what it will have changed.
+type simTx struct {
+	tx      *ese.Tx
+	view    state // what it must see
+	changes map[int]*row
+	saves   []save
+}
+
+type save struct {
+	sp      ese.Savepoint
+	view    state
+	changes map[int]*row
+}
+
+type sim struct {
+	t      *testing.T
+	seed   uint64
+	rng    *rand.Rand
+	o      ese.Options
+	disk   *crashFS
+	in     *ese.Instance
+	db     *ese.Database
+	tb, mk *ese.Table
+	c      map[string]*ese.Column
+	mkID   *ese.Column
+	now    time.Time
+
+	history []state // after each commit; history[i] has i markers
+	acked   int     // commits acknowledged as durable
+	ackCut  int     // acked when the power was cut
+	open    []*simTx
+	counts  crashCounts
+}
+
+func newSim(t *testing.T, seed uint64) *sim {
+	s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 77)), now: time.Unix(1e9, 0)}
+	s.o = ese.Options{
+		Dir: "/d", Manual: true, GenerationBytes: 64 << 10, CheckpointDepth: 128 << 10,
+		PageSize: 4096 + 4096*int(seed%2), StreamBytes: 256 << 10, LogKeep: 128 << 10,
+		CacheBytes: int64([]int{16, 24, 64, 256}[s.rng.IntN(4)]) * 8192,
+		Now:        func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now },
+		Rand:       func() uint32 { return s.rng.Uint32() },
+	}
+	s.disk = &crashFS{Mem: vfs.NewMem(), rng: s.rng, left: -1}
+	s.history = []state{{rows: map[int]row{}}}
+	return s
+}
+
+func (s *sim) fatal(format string, a ...any) {
+	s.t.Helper()
+	s.t.Fatalf("seed %d: %s", s.seed, fmt.Sprintf(format, a...))
+}
+
+// openUp opens the instance and the tables; the power may be cut meanwhile.
+func (s *sim) openUp() error {
+	o := s.o
+	o.FS = s.disk
+	in, err := ese.Open(o)
+	if err != nil {
+		return err
+	}
+	s.in = in
+	r := in.Recovery()
+	s.counts.Torn += r.Torn
+	s.counts.UndoneInRecovery += r.Undone
+	if s.db, err = in.OpenDatabase("a.edb"); err != nil {
+		return err
+	}
+	err = in.Update(context.Background(), func(tx *ese.Tx) error {
+		if s.tb, err = s.db.Table("T"); err == nil {
+			s.mk, err = s.db.Table("M")
+			return err
+		}
+		if s.tb, err = tx.CreateTable(s.db, simTable()); err != nil {
+			return err
+		}
+		s.mk, err = tx.CreateTable(s.db, ese.TableDef{
+			Name:    "M",
+			Columns: []ese.ColumnDef{{Name: "ID", Type: ese.Long, NotNull: true}},
+			Indexes: []ese.IndexDef{{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}}},
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.c = make(map[string]*ese.Column)
+	for _, c := range s.tb.Columns() {
+		s.c[c.Name()] = c
+	}
+	s.mkID, err = s.mk.Column("ID")
+	return err
+}
+
+func simTable() ese.TableDef {
+	return ese.TableDef{
+		Name: "T",
+		Columns: []ese.ColumnDef{
+			{Name: "ID", Type: ese.Long, NotNull: true}, {Name: "Age", Type: ese.Short},
+			{Name: "Name", Type: ese.Binary}, {Name: "Photo", Type: ese.LongBinary},
+			{Name: "Stream", Type: ese.LongLong},
+		},
+		Indexes: []ese.IndexDef{
+			{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}},
+			{Name: "Name", Unique: true, Sparse: true, Columns: []ese.IndexColumn{{Name: "Name"}}},
+			{Name: "Age", Columns: []ese.IndexColumn{{Name: "Age", Descending: true}}},
+		},
+	}
+}
+
+func (s *sim) run() {
+	s.disk.onCut = func() { s.ackCut = s.acked }
+	s.recoverUntilUp(false)
+	for range 2 + s.rng.IntN(3) {
+		s.disk.left = 1 + s.rng.IntN(400)
+		for s.disk.clone == nil {
+			s.step()
+			if s.t.Failed() {
+				return
+			}
+		}
+		s.collect()
+		s.counts.Crashes++
+		_ = s.in.Kill()
+		s.open = nil
+		s.recoverUntilUp(true)
+	}
+	s.disk.left = -1
+	s.finish()
+}
+
+// collect adds the instance's counters before it goes.
+func (s *sim) collect() {
+	st := s.in.Stats()
+	s.counts.Rolls += int(st.Log.Rolls)
+	s.counts.Checkpoints += int(st.Checkpoints)
+	s.counts.Uncommitted += int(st.Cache.UncommittedWrites)
+	s.counts.Splits += int(st.Splits)
+	s.counts.Merges += int(st.Merges)
+	s.counts.Undone += int(st.Undone)
+}
+
+// recoverUntilUp opens after a crash; with again the power may fail in recovery too.
+func (s *sim) recoverUntilUp(again bool) {
+	for try := 0; ; try++ {
+		if s.disk.clone != nil {
+			s.disk = &crashFS{Mem: s.disk.clone, rng: s.rng, left: -1, onCut: s.disk.onCut}
+			s.acked = s.ackCut // what was acknowledged after the cut never happened
+		}
+		if again && try < 3 && s.rng.IntN(2) == 0 {
+			s.disk.left = 1 + s.rng.IntN(60)
+		}
+		err := s.openUp()
+		if s.disk.clone != nil {
+			s.counts.InRecovery++
+			if s.in != nil {
+				_ = s.in.Kill()
+			}
+			continue
+		}
+		if err != nil {
+			s.fatal("open: %v", err)
+		}
+		s.disk.left = -1
+		break
+	}
+	if again {
+		s.verifyRecovered()
+	}
+}
+
+// verifyRecovered finds out how many commits survived and compares everything.
+func (s *sim) verifyRecovered() {
+	n := 0
+	err := s.in.View(func(tx *ese.Tx) error {
+		c := tx.Cursor(s.mk.Primary())
+		ok, err := c.First()
+		for ; ok && err == nil; ok, err = c.Next() {
+			n++
+			if got := c.Row().Int(s.mkID); got != int64(n) {
+				return fmt.Errorf("commit %d is there, %d is not", got, n)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.fatal("after the crash: %v", err)
+	}
+	if n < s.ackCut || n >= len(s.history) {
+		s.fatal("%d commits survived; %d were acknowledged, %d made", n, s.ackCut, len(s.history)-1)
+	}
+	s.history = s.history[:n+1]
+	s.acked, s.ackCut = n, n
+	tx := s.in.BeginRead()
+	s.compare(tx, s.history[n])
+	_ = tx.Rollback()
+}
+
+// compare reads everything and holds it against a model state.
+func (s *sim) compare(tx *ese.Tx, want state) {
+	s.t.Helper()
+	for _, index := range []string{"ID", "Age", "Name"} {
+		x, err := s.tb.Index(index)
+		if err != nil {
+			s.fatal("%v", err)
+		}
+		seen := 0
+		c := tx.Cursor(x)
+		ok, err := c.First()
+		for ; ok && err == nil; ok, err = c.Next() {
+			s.compareRow(tx, c.Row(), want, index == "ID")
+			seen++
+		}
+		if err != nil {
+			s.fatal("index %s: %v", index, err)
+		}
+		rows := 0
+		for _, r := range want.rows {
+			if index != "Name" || r.name != "" {
+				rows++
+			}
+		}
+		if seen != rows {
+			s.fatal("index %s shows %d rows, the model has %d", index, seen, rows)
+		}
+	}
+}
+
+func (s *sim) compareRow(tx *ese.Tx, v *ese.RowView, want state, deep bool) {
+	id := int(v.Int(s.c["ID"]))
+	r, ok := want.rows[id]
+	if !ok {
+		s.fatal("row %d should not be there", id)
+	}
+	if int(v.Int(s.c["Age"])) != r.age || v.String(s.c["Name"]) != r.name {
+		s.fatal("row %d: age %d name %q, want %d %q", id, v.Int(s.c["Age"]), v.String(s.c["Name"]), r.age, r.name)
+	}
+	if !deep {
+		return
+	}
+	photo, err := v.Blob(s.c["Photo"], nil)
+	if err != nil || !bytes.Equal(photo, r.photo) {
+		s.fatal("row %d: photo of %d bytes %.4x, want %d %.4x: %v\n%s", id, len(photo), photo, len(r.photo), r.photo, err, debug.Stack())
+	}
+	if ese.StreamID(v.Int(s.c["Stream"])) != r.stream {
+		s.fatal("row %d: stream %d, want %d", id, v.Int(s.c["Stream"]), r.stream)
+	}
+	if r.stream != 0 {
+		s.compareStream(tx, id, r)
+	}
+}
+
+func (s *sim) compareStream(tx *ese.Tx, id int, r row) {
+	rd, err := tx.OpenStream(s.db, r.stream)
+	if err != nil {
+		s.fatal("row %d: stream %d: %v", id, r.stream, err)
+	}
+	defer func() { _ = rd.Close() }()
+	got := make([]byte, rd.Size())
+	if _, err := rd.ReadAt(got, 0); err != nil || !bytes.Equal(got, r.body) {
+		s.fatal("row %d: stream %d has %d bytes, want %d: %v", id, r.stream, len(got), len(r.body), err)
+	}
+}
+
+// step does one random thing.
+func (s *sim) step() {
+	switch k := s.rng.IntN(20); {
+	case k < 3:
+		if err := s.in.Step(s.rng.IntN(ese.Steps)); err != nil && !errors.Is(err, ese.ErrWriteConflict) {
+			s.fatal("step: %v", err)
+		}
+	case k < 4 && s.rng.IntN(4) == 0:
+		s.snapshot()
+	case len(s.open) == 0 || (k < 7 && len(s.open) < 4):
+		s.open = append(s.open, &simTx{
+			tx: s.in.Begin(), view: s.history[len(s.history)-1].clone(), changes: map[int]*row{},
+		})
+	case k < 17:
+		s.change(s.open[s.rng.IntN(len(s.open))])
+	default:
+		i := s.rng.IntN(len(s.open))
+		x := s.open[i]
+		s.open = slices.Delete(s.open, i, i+1)
+		s.endTx(x)
+	}
+}
+
+// snapshot compares a read-only transaction with the durable horizon.
+func (s *sim) snapshot() {
+	tx := s.in.BeginRead()
+	n := 0
+	c := tx.Cursor(s.mk.Primary())
+	ok, err := c.First()
+	for ; ok && err == nil; ok, err = c.Next() {
+		n++
+	}
+	if err != nil || n < s.acked || n >= len(s.history) {
+		s.fatal("a snapshot shows %d commits, %d are durable: %v", n, s.acked, err)
+	}
+	s.compare(tx, s.history[n])
+	_ = tx.Rollback()
+}
+
+func (s *sim) randomRow(x *simTx) (row, *ese.Row) {
+	r := row{age: s.rng.IntN(50)}
+	er := s.tb.NewRow().Set(s.c["Age"], ese.Int(r.age))
+	if s.rng.IntN(3) > 0 {
+		r.name = fmt.Sprintf("%d-%d-%s", s.rng.Uint64(), s.seed, bytes.Repeat([]byte{'x'}, s.rng.IntN(60)))
+		er.Set(s.c["Name"], ese.String(r.name))
+	} else {
+		er.Set(s.c["Name"], ese.Null())
+	}
+	if n := s.rng.IntN(4); n > 0 {
+		r.photo = bytes.Repeat([]byte{byte(s.rng.Uint32())}, s.rng.IntN([]int{1, 100, 900, 6000}[n])+1)
+		er.Set(s.c["Photo"], ese.Bytes(r.photo))
+	} else {
+		er.Set(s.c["Photo"], ese.Null())
+	}
+	r.stream, r.body = s.newStream(x)
+	er.Set(s.c["Stream"], ese.Int(r.stream))
+	return r, er
+}
+
+// newStream sometimes writes a stream for a row, in the transaction or before it.
+func (s *sim) newStream(x *simTx) (ese.StreamID, []byte) {
+	if s.rng.IntN(4) > 0 {
+		return 0, nil
+	}
+	body := bytes.Repeat([]byte{byte(s.rng.Uint32()), byte(s.rng.Uint32())}, s.rng.IntN(3000)+1)
+	if s.rng.IntN(2) == 0 {
+		id, err := x.tx.WriteStream(s.db, body)
+		if err != nil {
+			s.fatal("write stream: %v", err)
+		}
+		return id, body
+	}
+	body = bytes.Repeat(body, s.rng.IntN(30)+1)
+	w, err := s.db.NewStream()
+	if err != nil {
+		s.fatal("new stream: %v", err)
+	}
+	_, err = w.Write(body)
+	if err = errors.Join(err, w.Close()); err != nil {
+		s.fatal("write stream: %v", err)
+	}
+	if err := x.tx.AdoptStream(s.db, w.ID()); errors.Is(err, ese.ErrWriteConflict) || errors.Is(err, ese.ErrNotFound) {
+		w.Abort() // the transaction began before the stream: it stays unowned
+		return 0, nil
+	} else if err != nil {
+		s.fatal("adopt: %v", err)
+	}
+	return w.ID(), body
+}
+
+// change makes one change in a transaction, and in its model.
+func (s *sim) change(x *simTx) {
+	id := s.rng.IntN(120)
+	switch k := s.rng.IntN(12); {
+	case k == 0:
+		x.saves = append(x.saves, save{x.tx.Save(), x.view.clone(), maps.Clone(x.changes)})
+		return
+	case k == 1 && len(x.saves) > 0:
+		n := s.rng.IntN(len(x.saves))
+		if err := x.tx.RollbackTo(x.saves[n].sp); err != nil {
+			s.fatal("roll back to a savepoint: %v", err)
+		}
+		x.view, x.changes = x.saves[n].view, x.saves[n].changes
+		x.saves = x.saves[:n]
+		return
+	case k == 2:
+		s.compare(x.tx, x.view)
+		return
+	}
+	old, there := x.view.rows[id]
+	var err error
+	var now *row
+	switch {
+	case !there:
+		r, er := s.randomRow(x)
+		err, now = x.tx.Insert(er.Set(s.c["ID"], ese.Int(id))), &r
+	case s.rng.IntN(3) == 0:
+		err = x.tx.Delete(s.tb, ese.Int(id))
+		if err == nil && old.stream != 0 {
+			err = x.tx.DeleteStream(s.db, old.stream)
+		}
+	default:
+		r, er := s.randomRow(x)
+		err, now = x.tx.Update(er, ese.Int(id)), &r
+		if err == nil && old.stream != 0 {
+			err = x.tx.DeleteStream(s.db, old.stream)
+		}
+	}
+	if errors.Is(err, ese.ErrWriteConflict) {
+		i := slices.Index(s.open, x)
+		s.open = slices.Delete(s.open, i, i+1)
+		if err := x.tx.Rollback(); err != nil {
+			s.fatal("rollback: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		s.fatal("change row %d (there: %v): %v", id, there, err)
+	}
+	x.changes[id] = now
+	if now == nil {
+		delete(x.view.rows, id)
+	} else {
+		x.view.rows[id] = *now
+	}
+}
+
+// endTx commits or rolls back.
+func (s *sim) endTx(x *simTx) {
+	if s.rng.IntN(4) == 0 {
+		if err := x.tx.Rollback(); err != nil {
+			s.fatal("rollback: %v", err)
+		}
+		return
+	}
+	n := len(s.history)
+	if err := x.tx.Insert(s.mk.NewRow().Set(s.mkID, ese.Int(n))); err != nil {
+		if !errors.Is(err, ese.ErrWriteConflict) {
+			s.fatal("marker: %v", err)
+		}
+		if err := x.tx.Rollback(); err != nil {
+			s.fatal("rollback: %v", err)
+		}
+		return
+	}
+	pos, err := x.tx.CommitLazy()
+	if err != nil {
+		s.fatal("commit: %v", err)
+	}
+	next := s.history[n-1].clone()
+	next.markers = n
+	for id, r := range x.changes {
+		if r == nil {
+			delete(next.rows, id)
+		} else {
+			next.rows[id] = *r
+		}
+	}
+	s.history = append(s.history, next)
+	s.counts.Commits++
+	if s.rng.IntN(2) == 0 {
+		if err := s.in.WaitDurable(pos); err != nil {
+			s.fatal("wait: %v", err)
+		}
+		s.acked = n
+	}
+}
+
+// finish closes clean and runs the full check.
+func (s *sim) finish() {
+	for _, x := range s.open {
+		if err := x.tx.Rollback(); err != nil {
+			s.fatal("rollback: %v", err)
+		}
+	}
+	tx := s.in.BeginReadLatest()
+	s.compare(tx, s.history[len(s.history)-1])
+	_ = tx.Rollback()
+	s.collect()
+	if err := s.in.Close(); err != nil {
+		s.fatal("close: %v", err)
+	}
+	esetest.Check(s.t, s.disk.Mem, "/d/a.edb")
+}
