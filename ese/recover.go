@@ -370,7 +370,11 @@ func (in *Instance) freeTree(rec *logrec.TreeRec) (LogPos, error) {
 // redo met on the clean-up list.
 func (in *Instance) loadRecovered(r *redo.Redo) error {
 	for _, db := range in.databases() {
-		if err := db.loadCatalog(); err != nil && !db.interrupted(err) {
+		err := db.space.Restore()
+		if err == nil {
+			err = db.loadCatalog()
+		}
+		if err != nil && !db.interrupted(err) {
 			return err
 		}
 	}

@@ -97,3 +97,24 @@ func (s *Manager) FreeTree(m *btree.Mtr, root, parent page.No) error {
 	delete(s.roots, root)
 	return nil
 }
+
+// Restore makes the file as long as the root says it is: a crash may have taken back a
+// growth whose pages nobody has written yet.
+func (s *Manager) Restore() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.env.NewMtr()
+	defer m.Abort()
+	d, err := s.open(m, RootPage)
+	if err != nil {
+		return err
+	}
+	var end page.No
+	if err := s.each(m, d.oe, func(last page.No, _ int) bool {
+		end = last
+		return true
+	}); err != nil {
+		return err
+	}
+	return s.file.Grow(end)
+}
