@@ -53,6 +53,7 @@ type Store struct {
 
 	createMu sync.Mutex // held while a mailbox is made, until its pre-commit
 	nextCID  atomic.Int64
+	gather   gathering
 
 	mu    sync.Mutex
 	boxes map[MailboxID]*box
@@ -173,7 +174,12 @@ func (s *Store) write(ctx context.Context, boxes []*box, fn func(*op) error) err
 			return err
 		}
 		o := &op{s: s}
+		s.gather.enter()
 		pos, err := o.run(boxes, fn)
+		s.gather.leave()
+		if err == nil {
+			s.gather.wait()
+		}
 		// What fn learned may be told only when it is durable, also where it failed.
 		if pos != 0 {
 			err = errors.Join(err, s.in.WaitDurable(pos))

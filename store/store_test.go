@@ -587,7 +587,17 @@ func TestSharedSyncs(t *testing.T) {
 			t.Fatalf("uid %d at %d", u, i)
 		}
 	}
-	t.Logf("%d deliveries, %d syncs of the log", len(all), fs.Syncs(".log")-before)
+	syncs := fs.Syncs(".log") - before
+	t.Logf("%d deliveries, %d syncs of the log", len(all), syncs)
+	if syncs > int64(len(all))/2 {
+		t.Errorf("%d syncs for %d deliveries", syncs, len(all))
+	}
+	// A lone delivery costs one.
+	before = fs.Syncs(".log")
+	b.deliver(message(1), "", 1)
+	if n := fs.Syncs(".log") - before; n != 1 {
+		t.Errorf("a lone delivery costs %d syncs", n)
+	}
 }
 
 func TestReopen(t *testing.T) {
