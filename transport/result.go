@@ -1,0 +1,278 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"pillarbox/ese"
+	"pillarbox/mail"
+	"pillarbox/mail/dsn"
+	"pillarbox/store"
+)
+
+// verdict is what the outcomes of an attempt change.
+type verdict struct {
+	gone   []*recipient // rows to remove
+	later  []*recipient // rows to try again
+	report []dsn.Recipient
+}
+
+// judge applies the outcomes to the rows in memory.
+func (t *Transport) judge(m *message, rcpts []*recipient, out []*outcome) *verdict {
+	v := &verdict{}
+	now := t.o.Now()
+	for i, c := range rcpts {
+		o := out[i]
+		c.attempts++
+		c.lastAt, c.lastHost, c.status, c.reply = now, o.host, o.status, o.text
+		log := t.o.Logger.With("id", string(m.id), "from", m.sender.String(),
+			"to", c.address.String(), "host", o.host, "attempt", c.attempts)
+		if o.state == stateSent {
+			log.Info("sent", "size", m.size, "reply", o.text)
+			v.gone = append(v.gone, c)
+			continue
+		}
+		if o.state == stateDeferred && now.Before(c.expire) {
+			t.postpone(c, now)
+			log.Info("deferred", "reason", o.text, "next", c.next)
+			v.later = append(v.later, c)
+			if t.delayed(m, c, now) {
+				c.bits |= rcptWarned
+				v.report = append(v.report, reportOf(c, o, dsn.Delayed))
+			}
+			continue
+		}
+		v.gone = append(v.gone, c)
+		notify := !m.sender.IsZero() && c.bits&rcptNever == 0
+		log.Warn("failed", "reason", o.text, "notify", notify)
+		if notify {
+			v.report = append(v.report, reportOf(c, o, dsn.Failed))
+		}
+	}
+	return v
+}
+
+// postpone sets the next attempt; the last one is made when the message expires.
+func (t *Transport) postpone(c *recipient, now time.Time) {
+	c.next = now.Add(t.o.Retry[min(c.attempts, len(t.o.Retry))-1])
+	if c.next.After(c.expire) {
+		c.next = c.expire
+	}
+}
+
+// delayed tells whether the sender is to be told now that it takes longer.
+func (t *Transport) delayed(m *message, c *recipient, now time.Time) bool {
+	return !m.sender.IsZero() && c.bits&(rcptNever|rcptNoDelay|rcptWarned) == 0 &&
+		!now.Before(m.created.Add(t.o.DelayNotice))
+}
+
+func reportOf(c *recipient, o *outcome, action dsn.Action) dsn.Recipient {
+	r := dsn.Recipient{
+		Final: c.address, Original: c.original, Action: action, Status: o.status,
+		RemoteMTA: o.host, Diagnostic: o.text, LastAttempt: c.lastAt,
+	}
+	if action == dsn.Delayed {
+		r.WillRetryUntil = c.expire
+	} else if o.state == stateDeferred {
+		// A temporary trouble that lasted is a permanent one: expired (RFC 3463 3.5, X.4.7).
+		r.Status = "5.4.7"
+	}
+	return r
+}
+
+// record writes what came of an attempt: one transaction, with the notification if one is due.
+func (t *Transport) record(
+	ctx context.Context, m *message, rcpts []*recipient, out []*outcome, held *store.Held,
+) error {
+	v := t.judge(m, rcpts, out)
+	apply := func(r *rows) error { return r.apply(m.id, v) }
+	var err error
+	if len(v.report) > 0 {
+		err = t.notify(ctx, m, v.report, held, apply)
+	}
+	if len(v.report) == 0 || errors.Is(err, errNoNotice) {
+		err = t.o.Instance.Update(ctx, func(tx *ese.Tx) error {
+			return apply(&rows{t: t, tx: tx})
+		})
+	}
+	if err != nil && !errors.Is(err, errDropped) {
+		return fmt.Errorf("record the attempt: %w", err)
+	}
+	return nil
+}
+
+// errDropped ends the transaction of a notification about rows that are there no more.
+var errDropped = errors.New("message was dropped")
+
+// apply changes the rows.
+func (r *rows) apply(id QueueID, v *verdict) error {
+	n := 0
+	for _, c := range v.later {
+		ok, err := r.updateRecipient(c)
+		if err != nil {
+			return err
+		}
+		if ok {
+			n++
+		}
+	}
+	removed, err := r.remove(id, v.gone)
+	if err == nil && n+removed == 0 {
+		// An administrator dropped the message while it was tried: nobody wants the report.
+		err = errDropped
+	}
+	return err
+}
+
+// errNoNotice: the sender cannot be told.
+var errNoNotice = errors.New("no notification possible")
+
+// headersOnlyAbove is the size from which on a notification returns no more than the header.
+const headersOnlyAbove = 1 << 20
+
+// notify accepts a DSN to the sender in the transaction that also runs apply (RFC 3464).
+func (t *Transport) notify(
+	ctx context.Context, m *message, report []dsn.Recipient, held *store.Held,
+	apply func(*rows) error,
+) error {
+	now := t.o.Now()
+	notice := &message{id: t.newID(), created: now}
+	e := &Envelope{Recipients: []Recipient{{Address: m.sender}}}
+	p, err := t.plan(ctx, e, now)
+	if err != nil {
+		return fmt.Errorf("resolve the sender: %w", err)
+	}
+	if len(p.mailboxes)+len(p.queued) == p.unknown {
+		t.o.Logger.Warn("notification not deliverable", "id", string(m.id), "to", m.sender.String())
+		return errNoNotice
+	}
+	c, err := t.writeNotice(notice, e, m, report, held)
+	if err != nil {
+		return err
+	}
+	defer c.Discard()
+	if err := t.place(ctx, notice, p, c, apply); err != nil {
+		return err
+	}
+	t.o.Logger.Info("notification", "id", string(notice.id), "about", string(m.id),
+		"to", m.sender.String(), "recipients", len(report))
+	if len(p.queued) > 0 {
+		t.wakeUp()
+	}
+	return nil
+}
+
+// writeNotice makes the content of a DSN.
+func (t *Transport) writeNotice(
+	notice *message, e *Envelope, m *message, report []dsn.Recipient, held *store.Held,
+) (*store.Content, error) {
+	s, err := mail.Decode(held.Structure)
+	if err != nil {
+		return nil, fmt.Errorf("read queued message: %w", err)
+	}
+	from := int64(held.ReturnPathLen)
+	r := &dsn.Report{
+		ReportingMTA: t.o.Hostname, To: m.sender, EnvelopeID: m.envelopeID,
+		Arrival: m.created, Now: notice.created,
+		MessageID:   string(notice.id) + "@" + t.o.Hostname,
+		Recipients:  report,
+		Original:    io.NewSectionReader(held, from, m.size-from),
+		HeadersOnly: m.bits&msgHeadersOnly != 0 || m.size > headersOnlyAbove,
+		Header8Bit:  s.Header8Bit, Body8Bit: s.Body8Bit,
+	}
+	w, err := t.o.Store.NewContent(store.MailboxID{})
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	block, returnPathLen := e.block(notice.id, t.o.Hostname, notice.created)
+	if _, err := w.Write(block); err != nil {
+		return nil, err
+	}
+	utf8 := r.NeedsUTF8()
+	if _, err := r.WriteTo(w); err != nil {
+		return nil, err
+	}
+	return t.finish(notice, utf8, w, len(block), returnPathLen)
+}
+
+// fill does the internal deliveries of a job: copies for mailboxes that had no room when the
+// message came, and reports for users that are not there.
+func (t *Transport) fill(ctx context.Context, m *message, j *job, held *store.Held) error {
+	var errs error
+	for _, c := range j.rcpts {
+		if ctx.Err() != nil {
+			return errs
+		}
+		one := []*recipient{c}
+		if c.kind == rcptUnknown {
+			out := failed("5.1.1", "no such user here")
+			errs = errors.Join(errs, t.record(ctx, m, one, []*outcome{out}, held))
+			continue
+		}
+		why, err := t.fillMailbox(ctx, m, c, held)
+		if err == nil && why != nil {
+			err = t.record(ctx, m, one, []*outcome{why}, held)
+		}
+		errs = errors.Join(errs, err)
+	}
+	return errs
+}
+
+// fillMailbox copies the message into a mailbox and removes the row in the same transaction.
+// why tells that the mailbox cannot take it now.
+func (t *Transport) fillMailbox(
+	ctx context.Context, m *message, c *recipient, held *store.Held,
+) (why *outcome, err error) {
+	w, err := t.o.Store.NewContent(c.mailbox)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	if _, err := io.Copy(w, io.NewSectionReader(held, 0, held.Size())); err != nil {
+		return nil, fmt.Errorf("copy queued message: %w", err)
+	}
+	content, err := w.Finish()
+	if err != nil {
+		return nil, err
+	}
+	defer content.Discard()
+	content.TraceLen, content.ReturnPathLen = held.TraceLen, held.ReturnPathLen
+	var full error
+	_, err = t.o.Store.Deliver(ctx, &store.DeliverRequest{
+		Content: content, Recipients: []store.Recipient{{Mailbox: c.mailbox}},
+		QueueID: string(m.id), Received: m.created,
+		Extra: func(tx *ese.Tx, d *store.Delivered) error {
+			if full = d.Placed[0].Err; full != nil {
+				return full
+			}
+			n, err := (&rows{t: t, tx: tx}).remove(m.id, []*recipient{c})
+			if err == nil && n == 0 {
+				err = errDropped
+			}
+			return err
+		},
+	})
+	switch {
+	case full != nil && errors.Is(err, full):
+		return deferred("4.2.2", "mailbox is full"), nil
+	case errors.Is(err, errDropped):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("deliver queued message: %w", err)
+	}
+	t.o.Logger.Info("delivered", "id", string(m.id), "to", c.address.String())
+	return nil, nil
+}
+
+// load reads a message of the queue.
+func (t *Transport) load(id QueueID) (m *message, err error) {
+	err = t.o.Instance.View(func(tx *ese.Tx) error {
+		m, err = (&rows{t: t, tx: tx}).message(id)
+		return err
+	})
+	return m, err
+}

@@ -1,0 +1,137 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Transport accepts messages and runs the queue. It is safe for concurrent use.
+type Transport struct {
+	o     Options
+	queue queueTable
+	rcpt  rcptTable
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wake   chan struct{} // holds one token
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	leased  map[lease]bool
+	running map[string]int // jobs by destination
+	jobs    int
+	done    bool
+}
+
+// lease names a recipient's row that a job works on.
+type lease struct {
+	id QueueID
+	n  int
+}
+
+// Open opens the queue and starts its runner.
+func Open(ctx context.Context, o Options) (*Transport, error) {
+	o.setDefaults()
+	t := &Transport{
+		o: o, wake: make(chan struct{}, 1),
+		leased: make(map[lease]bool), running: make(map[string]int),
+	}
+	if err := t.openTables(ctx); err != nil {
+		return nil, err
+	}
+	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if !o.Manual {
+		t.wg.Go(t.run)
+	}
+	return t, nil
+}
+
+// Close stops sending, and waits until nothing of it runs. What was under way is tried again
+// when the queue is opened anew.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	t.done = true
+	t.mu.Unlock()
+	t.cancel()
+	t.wg.Wait()
+	return nil
+}
+
+func (t *Transport) closed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.done
+}
+
+// wakeUp makes the runner look at the queue.
+func (t *Transport) wakeUp() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// longestSleep bounds how long a step of the wall clock goes unnoticed.
+const longestSleep = time.Minute
+
+// run starts jobs as they become due.
+func (t *Transport) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-t.wake:
+		case <-timer.C:
+		}
+		jobs, next, err := t.pick()
+		if err != nil {
+			t.o.Logger.Error("queue not readable", "error", err)
+		}
+		for _, j := range jobs {
+			t.wg.Go(func() {
+				t.work(t.ctx, j)
+				t.wakeUp()
+			})
+		}
+		sleep := longestSleep
+		if !next.IsZero() {
+			sleep = min(max(next.Sub(t.o.Now()), 0), sleep)
+		}
+		timer.Reset(sleep)
+	}
+}
+
+// Step runs the jobs that are due now, one after the other, and returns how many they were.
+func (t *Transport) Step(ctx context.Context) (int, error) {
+	jobs, _, err := t.pick()
+	for _, j := range jobs {
+		t.work(ctx, j)
+	}
+	return len(jobs), err
+}
+
+// work does a job and ends its lease.
+func (t *Transport) work(ctx context.Context, j *job) {
+	defer t.release(j)
+	if err := t.do(ctx, j); err != nil && ctx.Err() == nil {
+		// The rows are as they were, and due: tried again when the sleep below is over.
+		t.o.Logger.Error("queue job failed", "id", string(j.id), "to", j.destination,
+			"error", fmt.Sprint(err))
+		t.pause(ctx)
+	}
+}
+
+// pause keeps a job that the engine refuses from being tried in a loop.
+func (t *Transport) pause(ctx context.Context) {
+	if t.o.Manual {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(10 * time.Second):
+	}
+}
