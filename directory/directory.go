@@ -1,0 +1,296 @@
+package directory
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"pillarbox/ese"
+	"pillarbox/mail/address"
+)
+
+// Errors that callers act on.
+var (
+	// ErrNotFound: nobody has this address.
+	ErrNotFound = errors.New("no such recipient")
+	// ErrNotLocal: the domain is not one of ours.
+	ErrNotLocal = errors.New("domain is not local")
+	// ErrExists: the domain or address is taken.
+	ErrExists = errors.New("exists already")
+	// ErrBadLogin: wrong name or password, or a disabled account.
+	ErrBadLogin = errors.New("wrong user name or password")
+	// ErrThrottled: too many failures from there or for this account; later it works again.
+	ErrThrottled = errors.New("too many failed logins")
+	// ErrBadSecret: an empty password, or a hash of an unknown kind.
+	ErrBadSecret = errors.New("unusable password or hash")
+	// ErrSyntax: not an address or domain.
+	ErrSyntax = errors.New("invalid address or domain")
+)
+
+// GUID names a directory object for ever.
+type GUID [16]byte
+
+// newGUID makes a random one (RFC 9562 5.4).
+func newGUID() (g GUID) {
+	_, _ = rand.Read(g[:]) // never fails
+	g[6], g[8] = g[6]&0x0f|0x40, g[8]&0x3f|0x80
+	return g
+}
+
+// Kind is what a recipient is.
+type Kind uint8
+
+// Kinds. Lists, folders and remote recipients have their place from the first day (mail.md
+// 12); nothing makes them yet.
+const (
+	KindUser Kind = iota + 1
+	KindList
+	KindFolder
+	KindRemote
+)
+
+// States of a recipient.
+const (
+	bitDisabled = 1 << iota
+	bitAdministrator
+)
+
+// Recipient is what an address leads to.
+type Recipient struct {
+	ID   GUID
+	Kind Kind
+	// Address is the primary address as it was given.
+	Address string
+	// Target is where a remote recipient's mail goes.
+	Target string
+	// Disabled: no login; mail is still taken.
+	Disabled bool
+	// Administrator gets the mail to postmaster (mail.md 5).
+	Administrator bool
+	Created       time.Time
+}
+
+// Alias is a further address of a recipient.
+type Alias struct {
+	Address string
+	ID      GUID
+}
+
+// Options configures a Directory. The zero value is usable.
+type Options struct {
+	// DefaultDomain completes login names without a domain. Default: the first domain.
+	DefaultDomain string
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+	// Logger receives changes. Default: discard.
+	Logger *slog.Logger
+	// HashMemoryKiB and HashPasses are the cost of new argon2id hashes. Default: 19 MiB, 2.
+	HashMemoryKiB, HashPasses uint32
+	// Hashers is how many passwords are hashed at a time. Default: the number of cores.
+	Hashers int
+	// ThrottleLoopback also limits failures from loopback.
+	ThrottleLoopback bool
+}
+
+func (o *Options) setDefaults() {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.HashMemoryKiB = cmp.Or(o.HashMemoryKiB, 19<<10)
+	o.HashPasses = cmp.Or(o.HashPasses, 2)
+	if o.Hashers <= 0 {
+		o.Hashers = runtime.GOMAXPROCS(0)
+	}
+}
+
+// Directory is the directory on one database. It is safe for concurrent use.
+type Directory struct {
+	in *ese.Instance
+	o  Options
+	ts tables
+
+	changeMu sync.Mutex // one change at a time
+
+	mu      sync.RWMutex // guards the copy
+	domains map[string]time.Time
+	first   string // the oldest domain
+	byID    map[GUID]*entry
+	byKey   map[string]*entry // primary addresses and aliases
+	aliases map[string]Alias
+	admin   *entry
+
+	hashers  chan struct{} // one token per hash being worked out
+	dummy    string        // a hash to compare with where there is none
+	verified loginMemory
+	failures limiter
+}
+
+// entry is a recipient in memory. It is replaced, never changed.
+type entry struct {
+	Recipient
+	cred credential
+}
+
+// Open opens the directory in a database, whose tables it makes when they are missing.
+func Open(ctx context.Context, in *ese.Instance, db *ese.Database, o Options) (*Directory, error) {
+	o.setDefaults()
+	d := &Directory{
+		in: in, o: o,
+		domains: make(map[string]time.Time), byID: make(map[GUID]*entry),
+		byKey: make(map[string]*entry), aliases: make(map[string]Alias),
+		hashers: make(chan struct{}, o.Hashers),
+	}
+	d.verified.init()
+	d.failures.init(o.Now)
+	d.dummy = d.hash(rand.Text())
+	if err := d.ts.open(ctx, in, db); err != nil {
+		return nil, fmt.Errorf("open the directory: %w", err)
+	}
+	if err := in.View(d.load); err != nil {
+		return nil, fmt.Errorf("read the directory: %w", err)
+	}
+	return d, nil
+}
+
+// load fills the copy.
+func (d *Directory) load(tx *ese.Tx) error {
+	err := each(tx, d.ts.domain.t, func(v *ese.RowView) {
+		d.addDomain(v.String(d.ts.domain.name), time.UnixMilli(v.Int(d.ts.domain.created)))
+	})
+	if err != nil {
+		return err
+	}
+	creds := make(map[GUID]credential)
+	err = each(tx, d.ts.credential.t, func(v *ese.RowView) {
+		creds[GUID(v.Bytes(d.ts.credential.guid))] = d.readCredential(v)
+	})
+	if err != nil {
+		return err
+	}
+	err = each(tx, d.ts.recipient.t, func(v *ese.RowView) {
+		t := &d.ts.recipient
+		bits := v.Int(t.bits)
+		e := &entry{Recipient: Recipient{
+			ID: GUID(v.Bytes(t.guid)), Kind: Kind(v.Int(t.kind)), Address: v.String(t.address),
+			Target: v.String(t.target), Disabled: bits&bitDisabled != 0,
+			Administrator: bits&bitAdministrator != 0, Created: time.UnixMilli(v.Int(t.created)),
+		}}
+		e.cred = creds[e.ID]
+		d.put(v.String(t.key), e)
+	})
+	if err != nil {
+		return err
+	}
+	return each(tx, d.ts.alias.t, func(v *ese.RowView) {
+		t := &d.ts.alias
+		key, id := v.String(t.key), GUID(v.Bytes(t.guid))
+		d.aliases[key] = Alias{v.String(t.address), id}
+		if e := d.byID[id]; e != nil {
+			d.byKey[key] = e
+		}
+	})
+}
+
+// each calls fn for every row of a table.
+func each(tx *ese.Tx, t *ese.Table, fn func(*ese.RowView)) error {
+	c := tx.Cursor(t.Primary())
+	ok, err := c.First()
+	for ; ok && err == nil; ok, err = c.Next() {
+		fn(c.Row())
+	}
+	return err
+}
+
+// put enters a recipient, new or changed; the copy's lock is held.
+func (d *Directory) put(key string, e *entry) {
+	d.byID[e.ID], d.byKey[key] = e, e
+	for k, a := range d.aliases {
+		if a.ID == e.ID {
+			d.byKey[k] = e
+		}
+	}
+	if e.Administrator {
+		d.admin = e
+	}
+}
+
+func (d *Directory) addDomain(name string, created time.Time) {
+	if old, ok := d.domains[d.first]; !ok || created.Before(old) {
+		d.first = name
+	}
+	d.domains[name] = created
+}
+
+// AddDomain makes a domain local.
+func (d *Directory) AddDomain(ctx context.Context, name string) error {
+	key, err := domainKey(name)
+	if err != nil {
+		return err
+	}
+	d.changeMu.Lock()
+	defer d.changeMu.Unlock()
+	if d.IsLocal(key) {
+		return ErrExists
+	}
+	now := d.o.Now()
+	err = d.in.Update(ctx, func(tx *ese.Tx) error {
+		t := &d.ts.domain
+		return tx.Insert(t.t.NewRow().Set(t.name, ese.String(key)).Set(t.created, ese.Int(now.UnixMilli())))
+	})
+	if err != nil {
+		return fmt.Errorf("add domain %s: %w", key, err)
+	}
+	d.mu.Lock()
+	d.addDomain(key, now)
+	d.mu.Unlock()
+	d.o.Logger.Info("domain added", "domain", key)
+	return nil
+}
+
+// domainKey checks a domain and returns it as it is compared.
+func domainKey(name string) (string, error) {
+	a, err := address.Parse("postmaster@" + name)
+	key := address.DomainKey(name)
+	if err != nil || a.Domain == "" || a.Domain[0] == '[' || len(key) > 253 {
+		return "", fmt.Errorf("%w: domain %q", ErrSyntax, name)
+	}
+	return key, nil
+}
+
+// Domains returns the local domains in order.
+func (d *Directory) Domains() []string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	names := make([]string, 0, len(d.domains))
+	for n := range d.domains {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// IsLocal tells whether a domain is ours.
+func (d *Directory) IsLocal(domain string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	_, ok := d.domains[address.DomainKey(domain)]
+	return ok
+}
+
+// defaultDomain completes login names and bare postmaster; the copy's lock is held.
+func (d *Directory) defaultDomain() string {
+	if d.o.DefaultDomain != "" {
+		return address.DomainKey(d.o.DefaultDomain)
+	}
+	return d.first
+}

@@ -1,0 +1,119 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"pillarbox/ese"
+)
+
+// tables are the directory's tables with their columns.
+type tables struct {
+	domain struct {
+		t             *ese.Table
+		name, created *ese.Column
+	}
+	recipient struct {
+		t                                               *ese.Table
+		guid, kind, bits, created, address, key, target *ese.Column
+	}
+	alias struct {
+		t                  *ese.Table
+		key, address, guid *ese.Column
+	}
+	credential struct {
+		t                                     *ese.Table
+		guid, number, changed, iterations     *ese.Column
+		hash, scramSalt, storedKey, serverKey *ese.Column
+	}
+}
+
+func column(t ese.ColumnType, name string) ese.ColumnDef { return ese.ColumnDef{Name: name, Type: t} }
+
+func primary(cols ...string) ese.IndexDef {
+	x := ese.IndexDef{Name: "pk", Primary: true}
+	for _, c := range cols {
+		x.Columns = append(x.Columns, ese.IndexColumn{Name: c})
+	}
+	return x
+}
+
+func tableDefs() []ese.TableDef {
+	byKey := ese.IndexDef{Name: "by_key", Unique: true, Columns: []ese.IndexColumn{{Name: "key"}}}
+	return []ese.TableDef{
+		{Name: "DirDomain", Columns: []ese.ColumnDef{
+			column(ese.LongLong, "created"), column(ese.Binary, "name"),
+		}, Indexes: []ese.IndexDef{primary("name")}},
+		{Name: "DirRecipient", Columns: []ese.ColumnDef{
+			column(ese.GUID, "guid"), column(ese.UnsignedByte, "kind"),
+			column(ese.UnsignedLong, "bits"), column(ese.LongLong, "created"),
+			column(ese.Binary, "address"), column(ese.Binary, "key"),
+			column(ese.Binary, "target"), column(ese.LongBinary, "props"),
+		}, Indexes: []ese.IndexDef{primary("guid"), byKey}},
+		{Name: "DirAlias", Columns: []ese.ColumnDef{
+			column(ese.GUID, "guid"), column(ese.Binary, "key"), column(ese.Binary, "address"),
+		}, Indexes: []ese.IndexDef{primary("key")}},
+		{Name: "DirCredential", Columns: []ese.ColumnDef{
+			column(ese.GUID, "guid"), column(ese.UnsignedLong, "number"),
+			column(ese.UnsignedLong, "iterations"), column(ese.LongLong, "changed"),
+			column(ese.Binary, "hash"), column(ese.Binary, "scram_salt"),
+			column(ese.Binary, "stored_key"), column(ese.Binary, "server_key"),
+		}, Indexes: []ese.IndexDef{primary("guid", "number")}},
+	}
+}
+
+// open makes the tables that are missing and resolves them.
+func (ts *tables) open(ctx context.Context, in *ese.Instance, db *ese.Database) error {
+	if _, err := db.Table("DirDomain"); errors.Is(err, ese.ErrNotFound) {
+		err := in.Update(ctx, func(tx *ese.Tx) error {
+			for _, def := range tableDefs() {
+				if _, err := tx.CreateTable(db, def); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("create the directory's tables: %w", err)
+		}
+	}
+	for _, def := range tableDefs() {
+		t, err := db.Table(def.Name)
+		if err != nil {
+			return err
+		}
+		if err := ts.resolve(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (ts *tables) resolve(t *ese.Table) (err error) {
+	c := func(name string) *ese.Column {
+		col, cerr := t.Column(name)
+		if err == nil {
+			err = cerr
+		}
+		return col
+	}
+	switch t.Name() {
+	case "DirDomain":
+		d := &ts.domain
+		d.t, d.name, d.created = t, c("name"), c("created")
+	case "DirRecipient":
+		r := &ts.recipient
+		r.t, r.guid, r.kind, r.bits = t, c("guid"), c("kind"), c("bits")
+		r.created, r.address, r.key, r.target = c("created"), c("address"), c("key"), c("target")
+	case "DirAlias":
+		a := &ts.alias
+		a.t, a.key, a.address, a.guid = t, c("key"), c("address"), c("guid")
+	case "DirCredential":
+		r := &ts.credential
+		r.t, r.guid, r.number, r.changed = t, c("guid"), c("number"), c("changed")
+		r.iterations, r.hash, r.scramSalt = c("iterations"), c("hash"), c("scram_salt")
+		r.storedKey, r.serverKey = c("stored_key"), c("server_key")
+	}
+	return err
+}

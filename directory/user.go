@@ -1,0 +1,246 @@
+package directory
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"pillarbox/ese"
+	"pillarbox/mail/address"
+)
+
+// Secret is a password in clear, or its ready hash.
+type Secret struct {
+	Password string
+	// Hash is "$argon2id$v=19$m=...,t=...,p=...$salt$hash" or a bcrypt hash "$2b$...". Such an
+	// account has no SCRAM keys until its password is set.
+	Hash string
+}
+
+// localKey checks an address whose domain must be ours and returns its key.
+func (d *Directory) localKey(addr string) (address.Address, string, error) {
+	const longest = 400 // bytes of a key (mail.md 23)
+	a, err := address.Parse(addr)
+	if err != nil || a.Domain == "" {
+		return a, "", fmt.Errorf("%w: %q", ErrSyntax, addr)
+	}
+	key := a.Key()
+	if len(key) > longest {
+		return a, "", fmt.Errorf("%w: %q is too long", ErrSyntax, addr)
+	}
+	if !d.IsLocal(a.Domain) {
+		return a, "", fmt.Errorf("%w: %s", ErrNotLocal, a.Domain)
+	}
+	return a, key, nil
+}
+
+// AddUser makes a user. The first one is the administrator.
+func (d *Directory) AddUser(ctx context.Context, addr string, secret Secret) (Recipient, error) {
+	cred, err := d.newCredential(ctx, secret)
+	if err != nil {
+		return Recipient{}, err
+	}
+	d.changeMu.Lock()
+	defer d.changeMu.Unlock()
+	made, err := d.addUsers(ctx, []hashedUser{{addr, cred}})
+	if err != nil {
+		return Recipient{}, err
+	}
+	if len(made) == 0 {
+		return Recipient{}, ErrExists
+	}
+	d.o.Logger.Info("user added", "address", addr)
+	return made[0], nil
+}
+
+// hashedUser is a user to be made.
+type hashedUser struct {
+	address string
+	cred    credential
+}
+
+// addUsers makes those of the users that are missing, in one transaction. changeMu is held.
+func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipient, error) {
+	now := d.o.Now()
+	type fresh struct {
+		key string
+		*entry
+	}
+	var made []fresh
+	seen := make(map[string]bool)
+	d.mu.RLock()
+	admin := d.admin != nil
+	d.mu.RUnlock()
+	for _, u := range users {
+		a, key, err := d.localKey(u.address)
+		if err != nil {
+			return nil, err
+		}
+		if d.taken(key) || seen[key] {
+			continue
+		}
+		seen[key] = true
+		e := &entry{cred: u.cred, Recipient: Recipient{
+			ID: newGUID(), Kind: KindUser, Address: a.String(), Administrator: !admin,
+			Created: now,
+		}}
+		admin = true
+		made = append(made, fresh{key, e})
+	}
+	err := d.in.Update(ctx, func(tx *ese.Tx) error {
+		for _, m := range made {
+			if err := d.insertUser(tx, m.key, m.entry, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add users: %w", err)
+	}
+	out := make([]Recipient, len(made))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, m := range made {
+		// Nothing has an alias to a new recipient, so put's search is not needed.
+		d.byID[m.ID], d.byKey[m.key] = m.entry, m.entry
+		if m.Administrator {
+			d.admin = m.entry
+		}
+		out[i] = m.Recipient
+	}
+	return out, nil
+}
+
+func (d *Directory) insertUser(tx *ese.Tx, key string, e *entry, now time.Time) error {
+	t := &d.ts.recipient
+	row := t.t.NewRow().Set(t.guid, ese.Bytes(e.ID[:])).Set(t.kind, ese.Int(e.Kind)).
+		Set(t.bits, ese.Int(e.bits())).Set(t.created, ese.Int(now.UnixMilli())).
+		Set(t.address, ese.String(e.Address)).Set(t.key, ese.String(key))
+	if err := tx.Insert(row); err != nil {
+		return err
+	}
+	return tx.Insert(d.credentialRow(e.ID, &e.cred, now))
+}
+
+func (e *entry) bits() (bits uint32) {
+	if e.Disabled {
+		bits |= bitDisabled
+	}
+	if e.Administrator {
+		bits |= bitAdministrator
+	}
+	return bits
+}
+
+func (d *Directory) taken(key string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.byKey[key] != nil
+}
+
+// user finds a user by primary address or alias, for a change.
+func (d *Directory) user(addr string) (*entry, error) {
+	_, key, err := d.localKey(addr)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.byKey[key]
+	if e == nil || e.Kind != KindUser {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, addr)
+	}
+	return e, nil
+}
+
+// SetPassword gives a user another password. Remembered logins are forgotten.
+func (d *Directory) SetPassword(ctx context.Context, addr string, secret Secret) error {
+	cred, err := d.newCredential(ctx, secret)
+	if err != nil {
+		return err
+	}
+	d.changeMu.Lock()
+	defer d.changeMu.Unlock()
+	e, err := d.user(addr)
+	if err != nil {
+		return err
+	}
+	err = d.in.Update(ctx, func(tx *ese.Tx) error {
+		row := d.credentialRow(e.ID, &cred, d.o.Now())
+		err := tx.Update(row, ese.Bytes(e.ID[:]), ese.Int(0))
+		if errors.Is(err, ese.ErrNotFound) {
+			err = tx.Insert(row)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set password of %s: %w", addr, err)
+	}
+	next := *e
+	next.cred = cred
+	d.replace(&next)
+	d.o.Logger.Info("password changed", "address", e.Address)
+	return nil
+}
+
+// SetDisabled forbids or allows a user's login. Mail is taken all the same.
+func (d *Directory) SetDisabled(ctx context.Context, addr string, disabled bool) error {
+	d.changeMu.Lock()
+	defer d.changeMu.Unlock()
+	e, err := d.user(addr)
+	if err != nil {
+		return err
+	}
+	next := *e
+	next.Disabled = disabled
+	err = d.in.Update(ctx, func(tx *ese.Tx) error {
+		t := &d.ts.recipient
+		return tx.Update(t.t.NewRow().Set(t.bits, ese.Int(next.bits())), ese.Bytes(e.ID[:]))
+	})
+	if err != nil {
+		return fmt.Errorf("disable or enable %s: %w", addr, err)
+	}
+	d.replace(&next)
+	d.o.Logger.Info("user changed", "address", e.Address, "disabled", disabled)
+	return nil
+}
+
+// replace puts a changed recipient into the copy.
+func (d *Directory) replace(e *entry) {
+	a, err := address.Parse(e.Address)
+	d.mu.Lock()
+	if err == nil {
+		d.put(a.Key(), e)
+	}
+	d.mu.Unlock()
+	d.verified.forget(e.ID)
+}
+
+// Users returns all users by address.
+func (d *Directory) Users() []Recipient {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var out []Recipient
+	for _, e := range d.byID {
+		if e.Kind == KindUser {
+			out = append(out, e.Recipient)
+		}
+	}
+	slices.SortFunc(out, func(a, b Recipient) int { return cmp.Compare(a.Address, b.Address) })
+	return out
+}
+
+// Recipient finds a recipient by its GUID.
+func (d *Directory) Recipient(id GUID) (Recipient, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.byID[id]
+	if e == nil {
+		return Recipient{}, ErrNotFound
+	}
+	return e.Recipient, nil
+}
