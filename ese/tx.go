@@ -276,3 +276,6 @@ func (in *Instance) WaitDurable(pos LogPos) error {
 	in.versions.Durable(in.log.Durable())
 	return nil
 }
+
+// ReadOnly tells whether the transaction may not change anything.
+func (tx *Tx) ReadOnly() bool { return tx.v.ReadOnly }
