@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"pillarbox/directory"
 	"pillarbox/ese"
 	"pillarbox/mail"
 	"pillarbox/mail/address"
@@ -62,9 +64,9 @@ func (t *Transport) Accept(ctx context.Context, e *Envelope, r io.Reader) (Queue
 			return "", err
 		}
 	}
-	p, err := t.plan(ctx, e, now)
+	p, err := t.plan(e, now)
 	if err != nil {
-		return "", fmt.Errorf("resolve recipients: %w", err)
+		return "", err
 	}
 	if p.unknown > 0 && len(p.mailboxes)+len(p.queued) == p.unknown {
 		return "", &smtp.Error{Code: 550, Enhanced: [3]int{5, 1, 1}, Message: "no such user here"}
@@ -134,27 +136,29 @@ type plan struct {
 	// unknown counts those of our domains that are not there. They were when RCPT asked, or an
 	// alias names them; the queue reports them.
 	unknown int
-	seen      map[string]bool
+	seen    map[string]bool
 }
 
-const maxForwards = 10 // of an alias that names an alias
+const maxForwards = 10 // of an address to another one
 
 // plan resolves the recipients. A mailbox or address that comes twice gets one copy (mail.md 7).
-func (t *Transport) plan(ctx context.Context, e *Envelope, now time.Time) (*plan, error) {
+func (t *Transport) plan(e *Envelope, now time.Time) (*plan, error) {
 	p := &plan{seen: make(map[string]bool)}
 	for i := range e.Recipients {
-		if err := t.resolve(ctx, p, &e.Recipients[i], e.Recipients[i].Address, now, 0); err != nil {
-			return nil, err
+		if err := t.resolve(p, &e.Recipients[i], e.Recipients[i].Address, now, nil); err != nil {
+			return nil, fmt.Errorf("resolve %s: %w", e.Recipients[i].Address, err)
 		}
 	}
 	return p, nil
 }
 
+// resolve adds what an address leads to; via are the addresses that led to it.
 func (t *Transport) resolve(
-	ctx context.Context, p *plan, from *Recipient, a address.Address, now time.Time, depth int,
+	p *plan, from *Recipient, a address.Address, now time.Time, via []string,
 ) error {
 	key := a.Key()
-	if p.seen[key] || len(p.seen) == maxRecipients {
+	loop := slices.Contains(via, key) || len(via) > maxForwards
+	if !loop && p.seen[key] {
 		return nil
 	}
 	p.seen[key] = true
@@ -167,28 +171,30 @@ func (t *Transport) resolve(
 	if from.NoDelay {
 		c.bits |= rcptNoDelay
 	}
-	what, err := t.o.Directory.Resolve(ctx, a)
+	who, err := t.o.Directory.Resolve(a)
 	switch {
-	case errors.Is(err, ErrNoRecipient) || err == nil && depth > maxForwards:
+	case errors.Is(err, directory.ErrNotLocal):
+		p.queued = append(p.queued, c)
+	case errors.Is(err, directory.ErrNotFound) || err == nil && loop:
 		c.kind = rcptUnknown
 		p.unknown++
 		p.queued = append(p.queued, c)
 	case err != nil:
 		return err
-	case what.Kind == Remote:
-		p.queued = append(p.queued, c)
-	case what.Kind == Mailbox:
-		c.kind, c.mailbox = rcptMailbox, what.Mailbox
-		if box := "mailbox " + what.Mailbox.String(); !p.seen[box] {
+	case who.Kind == directory.KindUser:
+		c.kind, c.mailbox = rcptMailbox, store.MailboxID(who.ID)
+		if box := "mailbox " + c.mailbox.String(); !p.seen[box] {
 			p.seen[box] = true
 			p.mailboxes = append(p.mailboxes, c)
 		}
-	default:
-		for _, target := range what.Targets {
-			if err := t.resolve(ctx, p, from, target, now, depth+1); err != nil {
-				return err
-			}
+	case who.Kind == directory.KindRemote:
+		target, err := address.Parse(who.Target)
+		if err != nil {
+			return err
 		}
+		return t.resolve(p, from, target, now, append(via, key))
+	default:
+		return fmt.Errorf("recipient of kind %d is of a newer version", who.Kind)
 	}
 	return nil
 }

@@ -53,7 +53,9 @@ func (t *Transport) hosts(ctx context.Context, domain string) ([]string, *outcom
 }
 
 // addresses finds the addresses of a host. gone tells that there are and will be none.
-func (t *Transport) addresses(ctx context.Context, host string) (addrs []string, gone bool, err error) {
+func (t *Transport) addresses(
+	ctx context.Context, host string,
+) (addrs []string, gone bool, err error) {
 	if net.ParseIP(host) != nil {
 		return []string{host}, false, nil
 	}

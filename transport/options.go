@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"pillarbox/directory"
 	"pillarbox/ese"
 	"pillarbox/mail/address"
 	"pillarbox/store"
@@ -24,31 +25,14 @@ type Deliverer interface {
 
 var _ Deliverer = (*store.Store)(nil)
 
-// Kind is what an address stands for.
-type Kind uint8
-
-// Kinds of addresses.
-const (
-	// Remote: the domain is not ours.
-	Remote Kind = iota
-	// Mailbox: a mailbox of ours.
-	Mailbox
-	// Forward: an alias or list; its targets get the message.
-	Forward
-)
-
-// Resolved is what an address stands for.
-type Resolved struct {
-	Kind    Kind
-	Mailbox store.MailboxID
-	Targets []address.Address
-}
-
-// Directory tells what addresses stand for.
+// Directory tells what addresses lead to. *directory.Directory is one.
 type Directory interface {
-	// Resolve returns ErrNoRecipient for an unknown or disabled user of a local domain.
-	Resolve(ctx context.Context, a address.Address) (Resolved, error)
+	// Resolve returns directory.ErrNotLocal for other domains, directory.ErrNotFound when nobody
+	// here has the address.
+	Resolve(a address.Address) (directory.Recipient, error)
 }
+
+var _ Directory = (*directory.Directory)(nil)
 
 // Resolver finds mail hosts. *net.Resolver is one.
 type Resolver interface {
@@ -185,8 +169,6 @@ func orDefault[T comparable](p *T, v T) {
 
 // Errors that callers act on. Refusals of a message are *smtp.Error.
 var (
-	// ErrNoRecipient: the domain is ours and nobody there has this address.
-	ErrNoRecipient = errors.New("no such recipient")
 	// ErrNotQueued: no message with this queue id.
 	ErrNotQueued = errors.New("no such message in the queue")
 	// ErrClosed: the transport is closed.

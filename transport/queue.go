@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -311,6 +310,3 @@ func (r *rows) due(now time.Time, fn func(*recipient) bool) (next time.Time, err
 	}
 	return time.Time{}, err
 }
-
-// maxRecipients bounds the rows of one message.
-const maxRecipients = math.MaxInt16

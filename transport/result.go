@@ -141,9 +141,9 @@ func (t *Transport) notify(
 	now := t.o.Now()
 	notice := &message{id: t.newID(), created: now}
 	e := &Envelope{Recipients: []Recipient{{Address: m.sender}}}
-	p, err := t.plan(ctx, e, now)
+	p, err := t.plan(e, now)
 	if err != nil {
-		return fmt.Errorf("resolve the sender: %w", err)
+		return err
 	}
 	if len(p.mailboxes)+len(p.queued) == p.unknown {
 		t.o.Logger.Warn("notification not deliverable", "id", string(m.id), "to", m.sender.String())
@@ -203,21 +203,24 @@ func (t *Transport) writeNotice(
 // message came, and reports for users that are not there.
 func (t *Transport) fill(ctx context.Context, m *message, j *job, held *store.Held) error {
 	var errs error
+	var tried []*recipient
+	var out []*outcome
 	for _, c := range j.rcpts {
 		if ctx.Err() != nil {
-			return errs
+			break
 		}
-		one := []*recipient{c}
-		if c.kind == rcptUnknown {
-			out := failed("5.1.1", "no such user here")
-			errs = errors.Join(errs, t.record(ctx, m, one, []*outcome{out}, held))
-			continue
+		why := failed("5.1.1", "no such user here")
+		if c.kind != rcptUnknown {
+			var err error
+			if why, err = t.fillMailbox(ctx, m, c, held); err != nil || why == nil {
+				errs = errors.Join(errs, err)
+				continue
+			}
 		}
-		why, err := t.fillMailbox(ctx, m, c, held)
-		if err == nil && why != nil {
-			err = t.record(ctx, m, one, []*outcome{why}, held)
-		}
-		errs = errors.Join(errs, err)
+		tried, out = append(tried, c), append(out, why)
+	}
+	if len(tried) > 0 {
+		errs = errors.Join(errs, t.record(ctx, m, tried, out, held))
 	}
 	return errs
 }

@@ -227,7 +227,9 @@ func (t *Transport) connectSmarthost(ctx context.Context, addr string) (*smtp.Cl
 }
 
 // dial connects and greets.
-func (t *Transport) dial(ctx context.Context, addr string, port int, cfg *tls.Config) (*smtp.Client, error) {
+func (t *Transport) dial(
+	ctx context.Context, addr string, port int, cfg *tls.Config,
+) (*smtp.Client, error) {
 	dctx, cancel := context.WithTimeout(ctx, t.o.ConnectTimeout)
 	defer cancel()
 	conn, err := t.o.Dial(dctx, "tcp", net.JoinHostPort(addr, strconv.Itoa(port)))

@@ -19,7 +19,9 @@ type Trace struct {
 
 // block makes the Return-Path and Received lines (RFC 5321 4.4). It is the same for all
 // recipients, so that they share the content (mail.md 3).
-func (e *Envelope) block(id QueueID, hostname string, now time.Time) (block []byte, returnPathLen int) {
+func (e *Envelope) block(
+	id QueueID, hostname string, now time.Time,
+) (block []byte, returnPathLen int) {
 	b := appendPath([]byte("Return-Path: "), e.From)
 	b = append(b, "\r\n"...)
 	n := len(b)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"pillarbox/directory"
 	"pillarbox/ese"
 	"pillarbox/ese/vfs"
 	"pillarbox/mail/address"
@@ -33,7 +34,7 @@ type world struct {
 	mu    sync.Mutex
 	now   time.Time
 	users map[string]store.MailboxID
-	alias map[string][]address.Address
+	alias map[string]string // recipients elsewhere
 	mx    map[string][]*net.MX
 	down  map[string]bool // hosts that do not answer
 	got   []received
@@ -50,7 +51,7 @@ type received struct {
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(1, 2)), fs: vfs.NewMem(), now: time.Unix(1700000000, 0),
-		users: make(map[string]store.MailboxID), alias: make(map[string][]address.Address),
+		users: make(map[string]store.MailboxID), alias: make(map[string]string),
 		mx: make(map[string][]*net.MX), down: make(map[string]bool), temp: make(map[string]bool),
 	}
 	w.opt = ese.Options{Dir: "/d", CacheBytes: 4 << 20, Now: w.clock}
@@ -151,19 +152,19 @@ func (w *world) check() {
 }
 
 // Resolve is the directory: here.test is ours.
-func (w *world) Resolve(_ context.Context, a address.Address) (Resolved, error) {
+func (w *world) Resolve(a address.Address) (directory.Recipient, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if a.Domain != "here.test" {
-		return Resolved{}, nil
+	if !strings.EqualFold(a.Domain, "here.test") {
+		return directory.Recipient{}, directory.ErrNotLocal
 	}
 	if id, ok := w.users[a.Key()]; ok {
-		return Resolved{Kind: Mailbox, Mailbox: id}, nil
+		return directory.Recipient{Kind: directory.KindUser, ID: directory.GUID(id)}, nil
 	}
 	if to, ok := w.alias[a.Key()]; ok {
-		return Resolved{Kind: Forward, Targets: to}, nil
+		return directory.Recipient{Kind: directory.KindRemote, Target: to}, nil
 	}
-	return Resolved{}, ErrNoRecipient
+	return directory.Recipient{}, directory.ErrNotFound
 }
 
 func (w *world) LookupMX(_ context.Context, domain string) ([]*net.MX, error) {
@@ -329,7 +330,8 @@ func (w *world) inbox(user string) (msgs []string) {
 func (w *world) count(want string) {
 	w.t.Helper()
 	n, err := w.tr.Counts()
-	if got := fmt.Sprintf("%d messages, %d recipients", n.Messages, n.Recipients); err != nil || got != want {
+	got := fmt.Sprintf("%d messages, %d recipients", n.Messages, n.Recipients)
+	if err != nil || got != want {
 		w.t.Errorf("queue holds %s (%v), want %s", got, err, want)
 	}
 }
