@@ -1,0 +1,64 @@
+package imapd
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"pillarbox/directory"
+	"pillarbox/protocol/imap"
+	"pillarbox/store"
+)
+
+// Directory is what logins are checked with.
+type Directory interface {
+	Authenticate(ctx context.Context, l directory.Login) (directory.Recipient, error)
+}
+
+// Backend is the imap.Backend on a store.
+type Backend struct {
+	store *store.Store
+	dir   Directory
+	log   *slog.Logger
+}
+
+var _ imap.Backend = (*Backend)(nil)
+
+// New makes a Backend; a nil logger discards.
+func New(s *store.Store, dir Directory, log *slog.Logger) *Backend {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Backend{store: s, dir: dir, log: log}
+}
+
+// Login opens a session for a user.
+func (b *Backend) Login(ctx context.Context, user, password string, info imap.ConnInfo) (imap.Session, error) {
+	l := directory.Login{Name: user, Password: password, Remote: remoteAddr(info.Remote)}
+	if info.TLS != nil {
+		l.ServerName = info.TLS.ServerName
+	}
+	r, err := b.dir.Authenticate(ctx, l)
+	if err != nil {
+		b.log.Info("login failed", "service", "imap", "user", user, "peer", l.Remote.String(), "reason", err.Error())
+		return nil, loginError(err)
+	}
+	box, err := b.store.OpenMailbox(ctx, store.MailboxID(r.ID))
+	if err != nil {
+		return nil, b.translate(err)
+	}
+	b.log.Info("login", "service", "imap", "user", r.Address, "peer", l.Remote.String(), "tls", info.TLS != nil)
+	return &session{b: b, box: box}, nil
+}
+
+func remoteAddr(a net.Addr) netip.Addr {
+	if a == nil {
+		return netip.Addr{}
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
