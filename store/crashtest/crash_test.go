@@ -1,0 +1,35 @@
+package crashtest
+
+import (
+	"flag"
+	"testing"
+)
+
+var (
+	seeds = flag.Int("seeds", 60, "seeds of the crash simulation")
+	first = flag.Uint64("seed", 1, "first seed of the crash simulation")
+)
+
+func TestCrash(t *testing.T) {
+	var sum Counts
+	for i := range *seeds {
+		seed := *first + uint64(i)
+		c, err := Run(seed)
+		sum.Add(c)
+		if err != nil {
+			t.Fatalf("repeat with -run TestCrash -seed %d -seeds 1:\n%v", seed, err)
+		}
+	}
+	t.Logf("%d seeds: %+v", *seeds, sum)
+	if *seeds < 50 {
+		return
+	}
+	for name, n := range map[string]int{
+		"cuts in recovery": sum.CutInOpen, "cuts in operations": sum.CutInOperation,
+		"cut operations that took effect": sum.TookEffect, "large contents": sum.Large,
+	} {
+		if n < *seeds/50 {
+			t.Errorf("only %d %s: the simulation proves nothing", n, name)
+		}
+	}
+}
