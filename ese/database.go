@@ -269,7 +269,9 @@ func (db *Database) markDirty(pos LogPos) error {
 // logDB logs the attachment or detachment of a database, durably.
 func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
 	rec := logrec.DBRec{DB: db.id, Path: db.name, PageSize: in.o.PageSize, Signature: make([]byte, logrec.SignatureSize)}
+	db.headerMu.Lock()
 	db.header.Signature.Encode(rec.Signature)
+	db.headerMu.Unlock()
 	pos, end, err := in.log.Append(typ, rec.Append(nil))
 	if err == nil {
 		err = in.log.FlushTo(end)

@@ -188,6 +188,7 @@ func (tx *Tx) end() {
 // the running ones, so that no checkpoint passes it.
 func (tx *Tx) abandon() {
 	tx.done = true
+	tx.v.Abandon()
 	tx.in.fail(ErrLogDead)
 }
 
@@ -247,6 +248,7 @@ func (in *Instance) Update(ctx context.Context, fn func(*Tx) error) error {
 			}
 			return err
 		}
+		tx.v.AwaitBlocker(ctx.Done())
 		if err := ctx.Err(); err != nil {
 			return err
 		}

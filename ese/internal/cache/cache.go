@@ -96,6 +96,7 @@ func New(o Options) (*Cache, error) {
 	}
 	all := make([]Frame, n)
 	for i := range all {
+		all[i].c = c
 		all[i].P = page.Page(mem[i*o.PageSize : (i+1)*o.PageSize : (i+1)*o.PageSize])
 		c.frames = append(c.frames, &all[i])
 	}
@@ -305,7 +306,7 @@ func (c *Cache) extraFrame() (*Frame, error) {
 	if len(c.extra) >= extraFrames {
 		return nil, ErrFull
 	}
-	fr := &Frame{P: make(page.Page, c.pageSize)}
+	fr := &Frame{c: c, P: make(page.Page, c.pageSize)}
 	fr.Lock()
 	c.extra = append(c.extra, fr)
 	return fr, nil

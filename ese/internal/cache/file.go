@@ -17,7 +17,6 @@ type File struct {
 	DB   logrec.DBID
 	Name string
 
-	c      *Cache
 	f      vfs.File
 	double vfs.File
 	size   int // of a page
@@ -34,7 +33,7 @@ func (c *Cache) Register(db logrec.DBID, name string, f, double vfs.File, dbtime
 	if err != nil {
 		return nil, err
 	}
-	fl := &File{DB: db, Name: name, c: c, f: f, double: double, size: c.pageSize}
+	fl := &File{DB: db, Name: name, f: f, double: double, size: c.pageSize}
 	fl.dbtime.Store(uint64(dbtime))
 	fl.pages.Store(uint32(max(n/int64(c.pageSize)-2, 0)))
 	c.filesMu.Lock()

@@ -14,6 +14,7 @@ type Frame struct {
 	// P is the page; read it under the latch, change it under the exclusive latch.
 	P page.Page
 
+	c    *Cache
 	file *File // guarded by the latch; nil while the frame holds no page
 	no   page.No
 
@@ -67,7 +68,7 @@ func (fr *Frame) Dirty(pos logrec.LogPos) {
 		fr.next = uint64(pos)
 	case !fr.inFlight && fr.first.Load() == 0:
 		fr.first.Store(uint64(pos))
-		fr.file.c.dirty.Add(1)
+		fr.c.dirty.Add(1)
 	}
 	fr.state.Unlock()
 }
@@ -83,7 +84,7 @@ func (fr *Frame) written(ok bool) {
 	if ok {
 		fr.first.Store(fr.next)
 		if fr.next == 0 {
-			fr.file.c.dirty.Add(-1)
+			fr.c.dirty.Add(-1)
 		}
 	}
 	fr.next = 0

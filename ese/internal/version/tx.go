@@ -1,6 +1,7 @@
 package version
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"pillarbox/ese/internal/logrec"
@@ -22,6 +23,47 @@ type Tx struct {
 
 	list       *txList
 	prev, next *Tx
+
+	blocker *Tx // the open transaction that a change of this one ran into
+	endMu   sync.Mutex
+	ended   bool
+	waiters chan struct{} // closed at the end, made by the first who waits
+}
+
+// finish wakes those who wait for the transaction's end.
+func (tx *Tx) finish() {
+	tx.endMu.Lock()
+	defer tx.endMu.Unlock()
+	if !tx.ended && tx.waiters != nil {
+		close(tx.waiters)
+	}
+	tx.ended = true
+}
+
+// Abandon wakes those who wait for a transaction that will never end: the instance is dead.
+func (tx *Tx) Abandon() { tx.finish() }
+
+// AwaitBlocker waits until the transaction that stood in the way has ended, at most until
+// stop is closed. The caller has rolled back, so it holds nothing that others wait for.
+func (tx *Tx) AwaitBlocker(stop <-chan struct{}) {
+	b := tx.blocker
+	if b == nil {
+		return
+	}
+	b.endMu.Lock()
+	if b.ended {
+		b.endMu.Unlock()
+		return
+	}
+	if b.waiters == nil {
+		b.waiters = make(chan struct{})
+	}
+	ch := b.waiters
+	b.endMu.Unlock()
+	select {
+	case <-ch:
+	case <-stop:
+	}
 }
 
 // txList is a list of running transactions in the order of Begin.
@@ -78,6 +120,7 @@ func (s *Store) End(tx *Tx) {
 		tx.list.remove(tx)
 	}
 	s.activeMu.Unlock()
+	tx.finish()
 }
 
 // Logged says that tx is about to log its first record, at or after pos.
@@ -127,6 +170,7 @@ func (s *Store) Commit(tx *Tx, write func() (logrec.LogPos, error)) (logrec.LogP
 		tx.list.remove(tx)
 	}
 	s.activeMu.Unlock()
+	tx.finish()
 	return end, nil
 }
 

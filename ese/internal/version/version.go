@@ -162,8 +162,12 @@ func (s *Store) Conflict(tx *Tx, tree TreeID, key []byte) error {
 	if c == nil || c.tx == tx {
 		return nil
 	}
-	if q := c.tx.seq.Load(); q != 0 && Seq(q) <= tx.Begin {
+	q := c.tx.seq.Load()
+	if q != 0 && Seq(q) <= tx.Begin {
 		return nil
+	}
+	if q == 0 {
+		tx.blocker = c.tx
 	}
 	return ErrConflict
 }
