@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"pillarbox/directory"
@@ -38,6 +39,9 @@ type Envelope struct {
 	// Submission says that a user sends it: Bcc goes, Date and Message-ID are added when they
 	// are missing (RFC 6409 8).
 	Submission bool
+	// Unverified says that the sender claims an address of ours and did not log in: the copies
+	// here get the keyword $Unverified (mail.md 5).
+	Unverified bool
 	// Check sees the message's map before it is accepted; its error refuses the message.
 	Check func(*mail.Structure) error
 }
@@ -53,6 +57,9 @@ func (t *Transport) Accept(ctx context.Context, e *Envelope, r io.Reader) (Queue
 	m := &message{id: t.newID(), created: now, sender: e.From, envelopeID: e.EnvelopeID}
 	if e.HeadersOnly {
 		m.bits |= msgHeadersOnly
+	}
+	if e.Unverified {
+		m.bits |= msgUnverified
 	}
 	c, err := t.receive(m, e, r)
 	if err != nil {
@@ -74,12 +81,39 @@ func (t *Transport) Accept(ctx context.Context, e *Envelope, r io.Reader) (Queue
 	if err := t.place(ctx, m, p, c, nil); err != nil {
 		return "", fmt.Errorf("accept message: %w", err)
 	}
-	t.o.Logger.Info("accepted", "id", string(m.id), "from", e.From.String(), "size", c.Size(),
-		"local", len(p.mailboxes), "queued", len(p.queued), "remote", remoteIP(e.Trace.Remote))
+	t.o.Logger.Info("accepted", "id", string(m.id), "from", e.From.String(), "to", e.toList(),
+		"size", c.Size(), "mailboxes", len(p.mailboxes), "queued", len(p.queued),
+		"peer", remoteIP(e.Trace.Remote))
 	if len(p.queued) > 0 {
 		t.wakeUp()
 	}
 	return m.id, nil
+}
+
+// toList names the recipients in a log line, the first few of many.
+func (e *Envelope) toList() string {
+	const most = 5
+	var b strings.Builder
+	for i := range e.Recipients {
+		if i == most {
+			_, _ = fmt.Fprintf(&b, " and %d more", len(e.Recipients)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(e.Recipients[i].Address.String())
+	}
+	return b.String()
+}
+
+// placement is the delivery to a recipient's mailbox.
+func (m *message) placement(c *recipient) store.Recipient {
+	r := store.Recipient{Mailbox: c.mailbox}
+	if m.bits&msgUnverified != 0 {
+		r.Keywords = []string{"$Unverified"}
+	}
+	return r
 }
 
 // receive reads the message behind its trace block into a content. No transaction is open.
@@ -223,7 +257,7 @@ func (t *Transport) deliver(
 		req.Hold = 1
 	}
 	for _, r := range p.mailboxes {
-		req.Recipients = append(req.Recipients, store.Recipient{Mailbox: r.mailbox})
+		req.Recipients = append(req.Recipients, m.placement(r))
 	}
 	req.Extra = func(tx *ese.Tx, d *store.Delivered) error {
 		queued := append([]*recipient(nil), p.queued...)

@@ -32,6 +32,7 @@ const (
 	msgHeadersOnly msgBits = 1 << iota // RET=HDRS
 	msgEightBit                        // needs 8BITMIME
 	msgUTF8                            // needs SMTPUTF8
+	msgUnverified                      // Envelope.Unverified
 )
 
 // message is a row of Queue.

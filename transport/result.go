@@ -246,7 +246,7 @@ func (t *Transport) fillMailbox(
 	content.TraceLen, content.ReturnPathLen = held.TraceLen, held.ReturnPathLen
 	var full error
 	_, err = t.o.Store.Deliver(ctx, &store.DeliverRequest{
-		Content: content, Recipients: []store.Recipient{{Mailbox: c.mailbox}},
+		Content: content, Recipients: []store.Recipient{m.placement(c)},
 		QueueID: string(m.id), Received: m.created,
 		Extra: func(tx *ese.Tx, d *store.Delivered) error {
 			if full = d.Placed[0].Err; full != nil {
