@@ -1,0 +1,3 @@
+// Command pillarbox is the mail system: server and administration. One file per verb; what they
+// do is in package server.
+package main

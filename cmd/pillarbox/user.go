@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"pillarbox/server"
+)
+
+type userCmd struct {
+	Add     userAddCmd     `cmd:"" help:"Make an account, or many from a file."`
+	List    userListCmd    `cmd:"" help:"List the accounts."`
+	Passwd  userPasswdCmd  `cmd:"" help:"Give an account another password."`
+	Disable userDisableCmd `cmd:"" help:"Forbid an account's login; its mail is still taken."`
+}
+
+type userAddCmd struct {
+	Address  string `arg:"" optional:"" help:"Address of the account."`
+	Password string `help:"Password, or its ready argon2id or bcrypt hash. Default: a random one." placeholder:"P"`
+	From     string `help:"File of lines ADDRESS,PASSWORD; accounts that exist are skipped." placeholder:"FILE.csv"`
+}
+
+// Run adds one account, or those of the file.
+func (c *userAddCmd) Run(e *env) error {
+	if (c.Address == "") == (c.From == "") {
+		return usageError{errors.New("user add needs an address, or --from FILE.csv")}
+	}
+	if c.From != "" {
+		if c.Password != "" {
+			return usageError{errors.New("--password and --from exclude each other")}
+		}
+		return c.importFile(e)
+	}
+	return changeUser(e, server.OpUserAdd, c.Address, c.Password)
+}
+
+func changeUser(e *env, op server.Op, address, password string) error {
+	return e.admin(func(a server.Admin) error {
+		var res server.UserResult
+		in := server.UserInput{Address: address, Password: password}
+		if err := a.Do(e.ctx, op, in, &res); err != nil {
+			return fmt.Errorf("%s: %w", address, err)
+		}
+		if res.Generated {
+			return e.printf("%s password %s\n", res.Address, res.Password)
+		}
+		return nil
+	})
+}
+
+// importBatch is how many accounts one request carries: with passwords to hash a few seconds
+// of work, so that what is interrupted is mostly done.
+const importBatch = 500
+
+func (c *userAddCmd) importFile(e *env) error {
+	f, err := os.Open(c.From)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	r := csv.NewReader(f)
+	r.FieldsPerRecord, r.TrimLeadingSpace, r.ReuseRecord = 2, true, true
+	return e.admin(func(a server.Admin) error {
+		var total server.Imported
+		for {
+			batch, first, readErr := readBatch(r)
+			if len(batch) > 0 {
+				var n server.Imported
+				if err := a.Do(e.ctx, server.OpUserImport, batch, &n); err != nil {
+					return fmt.Errorf("%s, lines from %d on: %w", c.From, first, err)
+				}
+				total.Added += n.Added
+				total.Skipped += n.Skipped
+			}
+			if readErr == io.EOF {
+				break
+			}
+			if readErr != nil {
+				return fmt.Errorf("%s: %w", c.From, readErr)
+			}
+		}
+		return e.printf("%d added, %d existed\n", total.Added, total.Skipped)
+	})
+}
+
+// readBatch returns what could be read before an error, and the line of the first account.
+func readBatch(r *csv.Reader) (batch []server.UserInput, first int, err error) {
+	for len(batch) < importBatch {
+		rec, err := r.Read()
+		if err != nil {
+			return batch, first, err
+		}
+		line, _ := r.FieldPos(0)
+		if line == 1 && strings.EqualFold(rec[0], "address") {
+			continue // a heading
+		}
+		if first == 0 {
+			first = line
+		}
+		if rec[1] == "" {
+			return batch, first, fmt.Errorf("line %d: %s has no password", line, rec[0])
+		}
+		batch = append(batch, server.UserInput{Address: rec[0], Password: rec[1]})
+	}
+	return batch, first, nil
+}
+
+type userListCmd struct{}
+
+// Run prints one account a line.
+func (*userListCmd) Run(e *env) error {
+	return e.admin(func(a server.Admin) error {
+		var list []server.User
+		if err := a.Do(e.ctx, server.OpUserList, nil, &list); err != nil {
+			return err
+		}
+		for _, u := range list {
+			notes := ""
+			if u.Administrator {
+				notes += "\tadministrator"
+			}
+			if u.Disabled {
+				notes += "\tdisabled"
+			}
+			if err := e.printf("%s%s\n", u.Address, notes); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type userPasswdCmd struct {
+	Address  string `arg:"" help:"Address of the account."`
+	Password string `help:"Password. Default: a random one, printed." placeholder:"P"`
+}
+
+// Run sets the password.
+func (c *userPasswdCmd) Run(e *env) error {
+	return changeUser(e, server.OpUserPasswd, c.Address, c.Password)
+}
+
+type userDisableCmd struct {
+	Address string `arg:"" help:"Address of the account."`
+	Undo    bool   `help:"Allow the login again."`
+}
+
+// Run forbids or allows the login.
+func (c *userDisableCmd) Run(e *env) error {
+	return e.do(server.OpUserDisable, server.UserInput{Address: c.Address, Enable: c.Undo})
+}

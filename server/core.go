@@ -1,0 +1,127 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"pillarbox/directory"
+	"pillarbox/ese"
+	"pillarbox/store"
+	"pillarbox/transport"
+)
+
+// Core is an opened storage group with what lies on it. It serves nobody by itself.
+type Core struct {
+	cfg    *Config
+	logger *slog.Logger
+
+	in    *ese.Instance
+	dir   *directory.Directory
+	store *store.Store
+	queue *transport.Transport
+
+	started time.Time
+}
+
+// coreOptions says what a Core is opened for.
+type coreOptions struct {
+	logger *slog.Logger
+	// still keeps the queue from being run, for a short visit of the command line.
+	still bool
+}
+
+// openCore opens and recovers the storage group. ese.ErrLocked when another process has it.
+func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
+	g := &cfg.Groups[0]
+	host, _ := os.Hostname()
+	in, err := ese.Open(ese.Options{
+		Dir: g.Dir, LogDir: g.LogDir, GenerationBytes: g.GenerationBytes,
+		CacheBytes: g.CacheBytes, StreamBytes: g.StreamBytes, VersionBytes: g.VersionBytes,
+		CheckpointDepth: g.CheckpointDepthBytes, LogKeep: g.LogKeepBytes, Circular: g.Circular,
+		Computer: host, Logger: o.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &Core{cfg: cfg, logger: o.logger, in: in, started: time.Now()}
+	if err := c.open(ctx, g, o); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (c *Core) open(ctx context.Context, g *GroupConfig, o coreOptions) error {
+	var err error
+	c.store, err = store.Open(ctx, c.in, store.Options{Databases: g.Databases, Logger: o.logger})
+	if err != nil {
+		return err
+	}
+	db, err := c.in.OpenDatabase(g.Databases[0])
+	if err != nil {
+		return fmt.Errorf("open %s: %w", g.Databases[0], err)
+	}
+	c.dir, err = directory.Open(ctx, c.in, db, directory.Options{
+		DefaultDomain: c.cfg.DefaultDomain, Logger: o.logger,
+	})
+	if err != nil {
+		return err
+	}
+	opts := c.transportOptions(db)
+	opts.Manual = o.still
+	c.queue, err = transport.Open(ctx, opts)
+	return err
+}
+
+func (c *Core) transportOptions(db *ese.Database) transport.Options {
+	out := &c.cfg.Outbound
+	o := transport.Options{
+		Instance: c.in, Database: db, Store: c.store, Directory: c.dir,
+		Hostname: c.cfg.Hostname, MXPort: out.MXPort, Logger: c.logger,
+		Resolver: newResolver(out.Resolver),
+	}
+	switch out.Mode {
+	case "direct":
+		o.Outbound = transport.Direct
+	case "smarthost":
+		o.Outbound = transport.ViaSmarthost
+		o.Smarthost = transport.Smarthost{
+			Host: out.Smarthost, Port: out.SmarthostPort,
+			User: out.SmarthostUser, Password: out.SmarthostPassword,
+		}
+		switch out.SmarthostTLS {
+		case "tls":
+			o.Smarthost.TLS = transport.ImplicitTLS
+		case "none":
+			o.Smarthost.TLS = transport.NoTLS
+		}
+	}
+	return o
+}
+
+// newResolver asks one DNS server, or the system's when server is empty.
+func newResolver(server string) *net.Resolver {
+	if server == "" {
+		return net.DefaultResolver
+	}
+	return &net.Resolver{
+		PreferGo: true,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, server)
+		},
+	}
+}
+
+// Close stops the queue and brings the storage group to Clean Shutdown.
+func (c *Core) Close() error {
+	var err error
+	if c.queue != nil {
+		err = c.queue.Close()
+	}
+	return errors.Join(err, c.in.Close())
+}

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"pillarbox/ese"
+	"pillarbox/transport"
+)
+
+// Status is the state of a storage group.
+type Status struct {
+	Hostname string        `json:"hostname"`
+	Dir      string        `json:"dir"`
+	Uptime   time.Duration `json:"uptime_ns"`
+	Serving  bool          `json:"serving"`
+	Failure  string        `json:"failure,omitempty"`
+
+	Domains int `json:"domains"`
+	Users   int `json:"users"`
+
+	QueueMessages   int `json:"queue_messages"`
+	QueueRecipients int `json:"queue_recipients"`
+
+	LogEnd     string `json:"log_end"`
+	Checkpoint string `json:"checkpoint"`
+}
+
+func (c *Core) status() (*Status, error) {
+	q, err := c.queue.Counts()
+	if err != nil {
+		return nil, err
+	}
+	s := &Status{
+		Hostname: c.cfg.Hostname, Dir: c.cfg.Dir, Uptime: time.Since(c.started),
+		Domains: len(c.dir.Domains()), Users: len(c.dir.Users()),
+		QueueMessages: q.Messages, QueueRecipients: q.Recipients,
+		LogEnd: c.in.Durable().String(), Checkpoint: c.in.Checkpoint().String(),
+	}
+	if err := c.in.Err(); err != nil {
+		s.Failure = err.Error()
+	}
+	return s, nil
+}
+
+// metrics is one writer of Prometheus text.
+type metrics struct{ w io.Writer }
+
+func (m metrics) counter(name, help string, v any) { m.print("counter", name, help, v) }
+func (m metrics) gauge(name, help string, v any)   { m.print("gauge", name, help, v) }
+
+func (m metrics) print(kind, name, help string, v any) {
+	fmt.Fprintf(m.w, "# HELP pillarbox_%s %s\n# TYPE pillarbox_%s %s\npillarbox_%s %v\n",
+		name, help, name, kind, name, v)
+}
+
+// writeMetrics writes the counters of the storage group and the queue.
+func (c *Core) writeMetrics(w io.Writer) {
+	m := metrics{w}
+	up := 1
+	if c.in.Err() != nil {
+		up = 0
+	}
+	m.gauge("up", "1 while the storage group works.", up)
+	m.gauge("uptime_seconds", "Time since the start.", int64(time.Since(c.started).Seconds()))
+	m.gauge("users", "Accounts in the directory.", len(c.dir.Users()))
+	if q, err := c.queue.Counts(); err == nil {
+		c.queueMetrics(m, q)
+	}
+	c.engineMetrics(m, c.in.Stats())
+}
+
+func (c *Core) queueMetrics(m metrics, q transport.Counts) {
+	m.gauge("queue_messages", "Messages in the queue.", q.Messages)
+	m.gauge("queue_recipients", "Recipients still to serve.", q.Recipients)
+	m.gauge("queue_sending", "Sending jobs under way.", q.Sending)
+	age := int64(0)
+	if !q.Oldest.IsZero() {
+		age = int64(time.Since(q.Oldest).Seconds())
+	}
+	m.gauge("queue_oldest_seconds", "Age of the oldest queued message.", age)
+}
+
+func (c *Core) engineMetrics(m metrics, s ese.Stats) {
+	m.counter("log_records_total", "Log records appended.", s.Log.Records)
+	m.counter("log_bytes_total", "Log bytes written.", s.Log.Bytes)
+	m.counter("log_syncs_total", "Syncs of the log.", s.Log.Syncs)
+	m.counter("log_rolls_total", "Log generations closed.", s.Log.Rolls)
+	m.gauge("log_generation", "Current log generation.", s.DurableLog.Generation())
+	m.gauge("checkpoint_generation", "Generation where recovery would begin.",
+		s.CheckpointAt.Generation())
+	m.counter("page_splits_total", "Pages split.", s.Splits)
+	m.counter("page_merges_total", "Pages merged.", s.Merges)
+	m.counter("rollbacks_total", "Transactions rolled back.", s.Undone)
+	m.counter("checkpoints_total", "Checkpoints written.", s.Checkpoints)
+	m.gauge("transactions", "Open transactions.", s.ActiveTx)
+	m.gauge("version_store_bytes", "Memory of earlier row versions.", s.VersionBytes)
+	m.gauge("stream_held_bytes", "Message bytes waiting to be written.", s.StreamBytesHeld)
+	m.gauge("recovery_seconds", "Time that recovery took at the start.",
+		s.Recovery.Took.Seconds())
+}
