@@ -295,7 +295,7 @@ func (s *Store) OpenHeld(id ContentID) (*Held, error) {
 		var v ese.RowView
 		var buf []byte
 		ok, err := tx.Get(t.t, &v, &buf, ese.Int(id.CID))
-		if err == nil && !ok {
+		if err == nil && (!ok || v.Int(t.held) == 0) {
 			err = ErrNoMessage
 		}
 		if err != nil {
