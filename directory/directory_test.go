@@ -256,9 +256,12 @@ func TestHashes(t *testing.T) {
 		}
 	}
 	for _, s := range []Secret{
-		{}, {Hash: "plain"}, {Hash: "$argon2id$v=19$m=4294967295,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA"},
+		{},
+		{Hash: "plain"},
+		{Hash: "$argon2id$v=19$m=4294967295,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA"},
 		{Hash: "$argon2id$v=19$m=64,t=0,p=1$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA"},
-		{Hash: "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$"}, {Hash: "$1$abc$def"},
+		{Hash: "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$"},
+		{Hash: "$1$abc$def"},
 	} {
 		if _, err := b.AddUser(ctx, "y@x.test", s); !errors.Is(err, ErrBadSecret) {
 			t.Errorf("%+v: %v", s, err)

@@ -122,57 +122,75 @@ func tableDefs() []ese.TableDef {
 	sparseQueue := index("by_queue", "mbx", "queue_id")
 	sparseQueue.Sparse = true
 	return []ese.TableDef{
-		{Name: "Global", Columns: columns(
-			fixed(ese.LongLong, "num"), fixed(ese.Binary, "key")),
-			Indexes: []ese.IndexDef{primary("key")}},
-		{Name: "Mailbox", Columns: columns(
-			fixed(ese.UnsignedLong, "mbx", "incarnation", "next_uidvalidity", "next_keyword"),
-			fixed(ese.GUID, "guid"), fixed(ese.UnsignedByte, "kind"),
-			fixed(ese.LongLong, "created", "next_id", "next_cn", "quota_bytes",
-				"quota_messages", "count", "size", "tombs_floor"),
-			fixed(ese.LongBinary, "props")),
-			Indexes: []ese.IndexDef{primary("mbx"), unique(index("by_guid", "guid"))}},
-		{Name: "Folder", Columns: columns(
-			fixed(ese.UnsignedLong, "mbx", "uidvalidity", "uidnext", "bits"),
-			fixed(ese.LongLong, "fid", "parent", "created", "created_cn", "cn",
-				"highest_modseq", "count", "unread", "deleted", "size"),
-			fixed(ese.UnsignedByte, "role"), fixed(ese.Binary, "name"),
-			fixed(ese.LongBinary, "props")),
+		{
+			Name: "Global", Columns: columns(
+				fixed(ese.LongLong, "num"), fixed(ese.Binary, "key")),
+			Indexes: []ese.IndexDef{primary("key")},
+		},
+		{
+			Name: "Mailbox", Columns: columns(
+				fixed(ese.UnsignedLong, "mbx", "incarnation", "next_uidvalidity", "next_keyword"),
+				fixed(ese.GUID, "guid"), fixed(ese.UnsignedByte, "kind"),
+				fixed(ese.LongLong, "created", "next_id", "next_cn", "quota_bytes",
+					"quota_messages", "count", "size", "tombs_floor"),
+				fixed(ese.LongBinary, "props")),
+			Indexes: []ese.IndexDef{primary("mbx"), unique(index("by_guid", "guid"))},
+		},
+		{
+			Name: "Folder", Columns: columns(
+				fixed(ese.UnsignedLong, "mbx", "uidvalidity", "uidnext", "bits"),
+				fixed(ese.LongLong, "fid", "parent", "created", "created_cn", "cn",
+					"highest_modseq", "count", "unread", "deleted", "size"),
+				fixed(ese.UnsignedByte, "role"), fixed(ese.Binary, "name"),
+				fixed(ese.LongBinary, "props")),
 			Indexes: []ese.IndexDef{
 				primary("mbx", "fid"), unique(index("by_name", "mbx", "parent", "name")),
-			}},
-		{Name: "Content", Columns: columns(
-			fixed(ese.LongLong, "cid", "stream", "size", "date"),
-			fixed(ese.UnsignedLong, "refs", "held", "trace_len", "return_path_len"),
-			fixed(ese.UnsignedByte, "form"), fixed(ese.Binary, "hash", "from", "subject"),
-			fixed(ese.LongBinary, "structure", "props")),
-			Indexes: []ese.IndexDef{primary("cid")}},
-		{Name: "Msg", Columns: columns(
-			fixed(ese.UnsignedLong, "mbx", "uid", "flags"),
-			fixed(ese.LongLong, "fid", "cid", "email_id", "thread_id", "modseq", "created_cn",
-				"received", "saved", "size"),
-			fixed(ese.Binary, "keywords", "queue_id"), fixed(ese.LongBinary, "props")),
+			},
+		},
+		{
+			Name: "Content", Columns: columns(
+				fixed(ese.LongLong, "cid", "stream", "size", "date"),
+				fixed(ese.UnsignedLong, "refs", "held", "trace_len", "return_path_len"),
+				fixed(ese.UnsignedByte, "form"), fixed(ese.Binary, "hash", "from", "subject"),
+				fixed(ese.LongBinary, "structure", "props")),
+			Indexes: []ese.IndexDef{primary("cid")},
+		},
+		{
+			Name: "Msg", Columns: columns(
+				fixed(ese.UnsignedLong, "mbx", "uid", "flags"),
+				fixed(ese.LongLong, "fid", "cid", "email_id", "thread_id", "modseq", "created_cn",
+					"received", "saved", "size"),
+				fixed(ese.Binary, "keywords", "queue_id"), fixed(ese.LongBinary, "props")),
 			Indexes: []ese.IndexDef{
 				primary("mbx", "fid", "uid"), unique(index("by_modseq", "mbx", "fid", "modseq")),
 				index("by_email", "mbx", "email_id"),
 				index("by_thread", "mbx", "thread_id", "received"), sparseQueue,
-			}},
-		{Name: "Tomb", Columns: columns(
-			fixed(ese.UnsignedLong, "mbx", "uid"),
-			fixed(ese.LongLong, "cn", "fid", "email_id", "created_cn", "at"),
-			fixed(ese.UnsignedByte, "kind")),
+			},
+		},
+		{
+			Name: "Tomb", Columns: columns(
+				fixed(ese.UnsignedLong, "mbx", "uid"),
+				fixed(ese.LongLong, "cn", "fid", "email_id", "created_cn", "at"),
+				fixed(ese.UnsignedByte, "kind")),
 			Indexes: []ese.IndexDef{
 				primary("mbx", "cn"), unique(index("by_folder", "mbx", "fid", "cn")),
-			}},
-		{Name: "Keyword", Columns: columns(
-			fixed(ese.UnsignedLong, "mbx", "kw"), fixed(ese.Binary, "name")),
-			Indexes: []ese.IndexDef{primary("mbx", "kw")}},
-		{Name: "ThreadID", Columns: columns(
-			fixed(ese.UnsignedLong, "mbx"), fixed(ese.LongLong, "key", "thread_id")),
-			Indexes: []ese.IndexDef{primary("mbx", "key")}},
-		{Name: "Sub", Columns: columns(
-			fixed(ese.GUID, "user"), fixed(ese.Binary, "name")),
-			Indexes: []ese.IndexDef{primary("user", "name")}},
+			},
+		},
+		{
+			Name: "Keyword", Columns: columns(
+				fixed(ese.UnsignedLong, "mbx", "kw"), fixed(ese.Binary, "name")),
+			Indexes: []ese.IndexDef{primary("mbx", "kw")},
+		},
+		{
+			Name: "ThreadID", Columns: columns(
+				fixed(ese.UnsignedLong, "mbx"), fixed(ese.LongLong, "key", "thread_id")),
+			Indexes: []ese.IndexDef{primary("mbx", "key")},
+		},
+		{
+			Name: "Sub", Columns: columns(
+				fixed(ese.GUID, "user"), fixed(ese.Binary, "name")),
+			Indexes: []ese.IndexDef{primary("user", "name")},
+		},
 	}
 }
 

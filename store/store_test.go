@@ -164,7 +164,8 @@ func TestDeliverToMany(t *testing.T) {
 		Content: b.content(text), QueueID: "Q1", Hold: 1,
 		Recipients: []Recipient{
 			{Mailbox: MailboxID{1}, Keywords: []string{"$Forwarded", "blue"}},
-			{Mailbox: MailboxID{2}, Folder: 0x17}, {Mailbox: MailboxID{1}},
+			{Mailbox: MailboxID{2}, Folder: 0x17},
+			{Mailbox: MailboxID{1}},
 			{Mailbox: MailboxID{3}, Folder: 4711, Flags: FlagFlagged},
 		},
 		Extra: func(_ *ese.Tx, d *Delivered) error {

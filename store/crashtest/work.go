@@ -26,9 +26,15 @@ func (r *run) work() error {
 		weight int
 		do     func() error
 	}{
-		{"deliver", 8, r.deliver}, {"append", 3, r.append}, {"flags", 4, r.flags},
-		{"copy", 2, r.copy}, {"move", 3, r.move}, {"expunge", 3, r.expunge},
-		{"create", 1, r.create}, {"rename", 1, r.rename}, {"delete", 1, r.remove},
+		{"deliver", 8, r.deliver},
+		{"append", 3, r.append},
+		{"flags", 4, r.flags},
+		{"copy", 2, r.copy},
+		{"move", 3, r.move},
+		{"expunge", 3, r.expunge},
+		{"create", 1, r.create},
+		{"rename", 1, r.rename},
+		{"delete", 1, r.remove},
 		{"release", 1, r.release},
 	}
 	n := r.rng.IntN(27)
