@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"pillarbox/ese"
 	"pillarbox/mail/address"
@@ -110,7 +111,7 @@ func (d *Directory) resolve(a address.Address) (*entry, error) {
 	if e := d.byKey[a.Key()]; e != nil {
 		return e, nil
 	}
-	if (address.Address{Local: a.Local}).Key() == (address.Address{Local: "postmaster"}).Key() && d.admin != nil {
+	if strings.EqualFold(a.Local, "postmaster") && d.admin != nil {
 		return d.admin, nil
 	}
 	return nil, ErrNotFound

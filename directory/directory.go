@@ -245,7 +245,8 @@ func (d *Directory) AddDomain(ctx context.Context, name string) error {
 	now := d.o.Now()
 	err = d.in.Update(ctx, func(tx *ese.Tx) error {
 		t := &d.ts.domain
-		return tx.Insert(t.t.NewRow().Set(t.name, ese.String(key)).Set(t.created, ese.Int(now.UnixMilli())))
+		return tx.Insert(t.t.NewRow().Set(t.name, ese.String(key)).
+			Set(t.created, ese.Int(now.UnixMilli())))
 	})
 	if err != nil {
 		return fmt.Errorf("add domain %s: %w", key, err)

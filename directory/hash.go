@@ -110,10 +110,10 @@ func parseArgon(s string) (h argonHash, ok bool) {
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != "v=19" {
 		return h, false
 	}
-	if n, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &h.memory, &h.passes, &h.threads); n != 3 || err != nil {
+	n, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &h.memory, &h.passes, &h.threads)
+	if n != 3 || err != nil {
 		return h, false
 	}
-	var err error
 	b64 := base64.RawStdEncoding.Strict()
 	if h.salt, err = b64.DecodeString(strings.TrimRight(parts[4], "=")); err != nil {
 		return h, false

@@ -29,7 +29,9 @@ type tables struct {
 	}
 }
 
-func column(t ese.ColumnType, name string) ese.ColumnDef { return ese.ColumnDef{Name: name, Type: t} }
+func column(t ese.ColumnType, name string) ese.ColumnDef {
+	return ese.ColumnDef{Name: name, Type: t}
+}
 
 func primary(cols ...string) ese.IndexDef {
 	x := ese.IndexDef{Name: "pk", Primary: true}

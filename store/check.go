@@ -116,7 +116,8 @@ func (c *checker) mailbox(b *checkedBox) error {
 	}
 	b.keywords = len(words)
 	if int(b.row.nextKeyword) != len(words)+1 {
-		c.report("Mailbox", b.id.String(), "next_keyword is %d with %d keywords", b.row.nextKeyword, len(words))
+		c.report("Mailbox", b.id.String(), "next_keyword is %d with %d keywords",
+			b.row.nextKeyword, len(words))
 	}
 	err = c.each(c.d.folder.t, func(v *ese.RowView) error {
 		f := &folderRow{}
@@ -232,10 +233,12 @@ func (c *checker) placement(b *checkedBox, f *folderRow, p *placement) {
 		c.report("Msg", place, "uid is not below uidnext %d", f.uidNext)
 	}
 	if p.createdCN > p.modseq || p.modseq >= b.row.nextCN {
-		c.report("Msg", place, "created_cn %d, modseq %d, next_cn %d", p.createdCN, p.modseq, b.row.nextCN)
+		c.report("Msg", place, "created_cn %d, modseq %d, next_cn %d",
+			p.createdCN, p.modseq, b.row.nextCN)
 	}
 	if int64(p.email) >= b.row.nextID || int64(p.thread) >= b.row.nextID {
-		c.report("Msg", place, "email %d or thread %d is not below next_id %d", p.email, p.thread, b.row.nextID)
+		c.report("Msg", place, "email %d or thread %d is not below next_id %d",
+			p.email, p.thread, b.row.nextID)
 	}
 	for _, k := range p.keywords {
 		if k == 0 || int(k) > b.keywords {

@@ -17,7 +17,9 @@ func (r *CopyResult) add(src, dst UID) {
 
 // Copy copies messages to another folder of the mailbox, or to the same one, in one
 // transaction. The content is shared; keywords and dates stay.
-func (m *Mailbox) Copy(ctx context.Context, fid FolderID, ranges []UIDRange, dest FolderID) (*CopyResult, error) {
+func (m *Mailbox) Copy(
+	ctx context.Context, fid FolderID, ranges []UIDRange, dest FolderID,
+) (*CopyResult, error) {
 	var res *CopyResult
 	err := m.s.write(ctx, []*box{m.b}, func(o *op) error {
 		st := o.state(m.b)
@@ -85,7 +87,9 @@ func (o *op) copyOne(st *boxState, dst *folderRow, from *placement, res *CopyRes
 
 // Move moves messages to another folder of the mailbox, in batches of bounded size, each one
 // transaction. On an error the result tells what has moved.
-func (m *Mailbox) Move(ctx context.Context, fid FolderID, ranges []UIDRange, dest FolderID) (*CopyResult, error) {
+func (m *Mailbox) Move(
+	ctx context.Context, fid FolderID, ranges []UIDRange, dest FolderID,
+) (*CopyResult, error) {
 	res := &CopyResult{}
 	end := UID(0)
 	for len(ranges) > 0 {

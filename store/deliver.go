@@ -241,7 +241,9 @@ type AppendRequest struct {
 
 // Append stores the message that r yields in a folder. It reads r to its end first, with no
 // transaction open; an error of r leaves nothing behind.
-func (m *Mailbox) Append(ctx context.Context, fid FolderID, req AppendRequest, r io.Reader) (Placed, error) {
+func (m *Mailbox) Append(
+	ctx context.Context, fid FolderID, req AppendRequest, r io.Reader,
+) (Placed, error) {
 	w := m.s.newContent(m.b.d)
 	defer w.Abort()
 	if _, err := io.Copy(w, r); err != nil {

@@ -135,7 +135,9 @@ func splitPath(name string) ([]string, error) {
 }
 
 // childFolder finds a folder by parent and name.
-func (d *database) childFolder(tx *ese.Tx, mbx uint32, parent FolderID, name string) (FolderID, bool, error) {
+func (d *database) childFolder(
+	tx *ese.Tx, mbx uint32, parent FolderID, name string,
+) (FolderID, bool, error) {
 	c := tx.Cursor(d.folder.byName)
 	ok, err := c.Find(ese.Int(mbx), ese.Int(parent), ese.String(name))
 	if err != nil || !ok {
@@ -155,7 +157,9 @@ func (d *database) hasChildren(tx *ese.Tx, mbx uint32, fid FolderID) (bool, erro
 
 // walk goes down a path as far as it exists and returns the last folder and how many parts
 // were found.
-func (d *database) walk(tx *ese.Tx, mbx uint32, parts []string) (fid FolderID, found int, err error) {
+func (d *database) walk(
+	tx *ese.Tx, mbx uint32, parts []string,
+) (fid FolderID, found int, err error) {
 	fid = ipmFolder
 	for i, p := range parts {
 		next, ok, err := d.childFolder(tx, mbx, fid, p)

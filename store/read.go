@@ -26,7 +26,8 @@ func (m *Mailbox) Snapshot(fid FolderID) (*FolderSnapshot, error) {
 		out.Folder = f.export(f.name, false)
 		out.UIDs = make([]UID, 0, f.count)
 		t := &m.b.d.msg
-		err = m.b.d.scan(r.tx, m.b.mbx, fid, []UIDRange{{1, ^UID(0)}}, func(v *ese.RowView) (bool, error) {
+		all := []UIDRange{{1, ^UID(0)}}
+		err = m.b.d.scan(r.tx, m.b.mbx, fid, all, func(v *ese.RowView) (bool, error) {
 			uid := UID(v.Int(t.uid))
 			out.UIDs = append(out.UIDs, uid)
 			if out.FirstUnseen == 0 && Flags(v.Int(t.flags))&FlagSeen == 0 {
@@ -181,7 +182,9 @@ const maxStructures = 1 << 20
 // Messages reads messages of the ranges in UID order, at most a batch of them. next is the UID
 // to go on from with another call, 0 at the end; each call is a snapshot of its own. On an
 // error nothing is open.
-func (m *Mailbox) Messages(fid FolderID, ranges []UIDRange, want Want) (out []Message, next UID, err error) {
+func (m *Mailbox) Messages(
+	fid FolderID, ranges []UIDRange, want Want,
+) (out []Message, next UID, err error) {
 	if want.Limit <= 0 {
 		want.Limit = 100
 	}

@@ -195,7 +195,9 @@ func tableDefs() []ese.TableDef {
 }
 
 // openDatabase makes the tables that are missing and resolves them.
-func openDatabase(ctx context.Context, in *ese.Instance, db *ese.Database, order int) (*database, error) {
+func openDatabase(
+	ctx context.Context, in *ese.Instance, db *ese.Database, order int,
+) (*database, error) {
 	if _, err := db.Table("Global"); errors.Is(err, ese.ErrNotFound) {
 		if err := createTables(ctx, in, db); err != nil {
 			return nil, fmt.Errorf("create the store's tables: %w", err)

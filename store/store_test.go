@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"pillarbox/ese"
+	"pillarbox/ese/esetest"
 	"pillarbox/ese/vfs"
 )
 
@@ -42,6 +43,9 @@ func open(t *testing.T, o ese.Options, so Options) *bed {
 		b.check()
 		if err := in.Close(); err != nil {
 			t.Errorf("close: %v", err)
+		}
+		for _, name := range s.o.Databases {
+			esetest.Check(t, o.FS, "/data/"+name)
 		}
 	})
 	return b
@@ -625,4 +629,32 @@ func TestReopen(t *testing.T) {
 	if got := b.read(m, b.folder(m, "INBOX").ID, 1); got != message(1) {
 		t.Errorf("reads %q", got)
 	}
+}
+
+// TestSharedContent lets eight mailboxes copy and expunge the same contents at once: only the
+// reference counts are shared, and they conflict.
+func TestSharedContent(t *testing.T) {
+	b := open(t, ese.Options{PageSize: 4096, CacheBytes: 1 << 20}, Options{BatchMessages: 4})
+	const n = 8
+	for i := range 20 {
+		b.deliver(message(i), "", 1, 2, 3, 4, 5, 6, 7, 8)
+	}
+	var wg sync.WaitGroup
+	for g := range byte(n) {
+		m := b.mailbox(g + 1)
+		inbox, arch := b.folder(m, "INBOX").ID, b.folder(m, "Archive").ID
+		wg.Go(func() {
+			for i := range 4 {
+				if _, err := m.Copy(t.Context(), inbox, []UIDRange{{UID(1 + i), 10}}, arch); err != nil {
+					t.Error(err)
+				}
+				last := UID(3 * (i + 1))
+				opt := ExpungeOptions{Ranges: []UIDRange{{1, last}}, Always: true}
+				if _, err := m.Expunge(t.Context(), inbox, opt); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -169,7 +169,7 @@ func (r *run) open(possible []*state) (err error) {
 			return nil
 		}
 	}
-	return fmt.Errorf("after the crash the store shows\n%s\nbut before it was\n%s\nand would have been\n%s",
+	return fmt.Errorf("after the crash the store shows\n%s\nbefore it was\n%s\nor would be\n%s",
 		got, possible[0], possible[len(possible)-1])
 }
 

@@ -54,7 +54,8 @@ func (s *state) String() string {
 	for _, n := range slices.Sorted(maps.Keys(s.boxes)) {
 		for _, name := range slices.Sorted(maps.Keys(s.boxes[n])) {
 			f := s.boxes[n][name]
-			fmt.Fprintf(&b, "box %d %q id %d validity %d next %d cn %d\n", n, name, f.id, f.validity, f.next, f.cn)
+			fmt.Fprintf(&b, "box %d %q id %d validity %d next %d cn %d\n",
+				n, name, f.id, f.validity, f.next, f.cn)
 			for _, uid := range slices.Sorted(maps.Keys(f.messages)) {
 				fmt.Fprintf(&b, "  %d %+v\n", uid, f.messages[uid])
 			}
@@ -137,7 +138,8 @@ func readBox(m *store.Mailbox) (map[string]*folder, error) {
 			}
 		}
 		if int64(len(mf.messages)) != f.Messages {
-			return nil, fmt.Errorf("folder %s counts %d messages and shows %d", f.Name, f.Messages, len(mf.messages))
+			return nil, fmt.Errorf("folder %s counts %d messages and shows %d",
+				f.Name, f.Messages, len(mf.messages))
 		}
 	}
 	return folders, nil

@@ -64,7 +64,8 @@ func (r *run) compare(what string) error {
 				return fmt.Errorf("after %s: box %d lost folder %s", what, n, name)
 			}
 			if g.cn < f.cn {
-				return fmt.Errorf("after %s: box %d folder %s went from change %d back to %d", what, n, name, f.cn, g.cn)
+				return fmt.Errorf("after %s: box %d folder %s went from change %d back to %d",
+					what, n, name, f.cn, g.cn)
 			}
 			f.cn = g.cn
 		}
@@ -151,7 +152,9 @@ func (r *run) deliver() error {
 		return err
 	}
 	defer c.Discard()
-	req := &store.DeliverRequest{Content: c, QueueID: fmt.Sprintf("Q%d", r.words), Hold: r.rng.IntN(4) / 3}
+	req := &store.DeliverRequest{
+		Content: c, QueueID: fmt.Sprintf("Q%d", r.words), Hold: r.rng.IntN(4) / 3,
+	}
 	to := r.rng.Perm(boxes)[:1+r.rng.IntN(boxes)]
 	for _, n := range to {
 		req.Recipients = append(req.Recipients, store.Recipient{Mailbox: store.MailboxID{byte(n) + 1}})
@@ -241,7 +244,8 @@ func (r *run) append() error {
 	if err != nil {
 		return err
 	}
-	if err := f.put(got.UID, message{digest: sum, size: int64(len(text)), flags: req.Flags, words: "k0"}); err != nil {
+	msg := message{digest: sum, size: int64(len(text)), flags: req.Flags, words: "k0"}
+	if err := f.put(got.UID, msg); err != nil {
 		return err
 	}
 	return r.learnEmail(n, f, got.UID)
