@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -131,7 +132,12 @@ func (t *Transport) receive(m *message, e *Envelope, r io.Reader) (*store.Conten
 		edit: e.Submission, date: m.created.Format("Mon, 2 Jan 2006 15:04:05 -0700"),
 		messageID: "<" + string(m.id) + "@" + t.o.Hostname + ">",
 	}
-	if err := h.copy(w, r); err != nil {
+	br, _ := t.buffers.Get().(*bufio.Reader)
+	br.Reset(r)
+	err = h.copy(w, br)
+	br.Reset(nil)
+	t.buffers.Put(br)
+	if err != nil {
 		return nil, fmt.Errorf("receive message: %w", err)
 	}
 	if h.received > maxReceived {

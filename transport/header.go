@@ -27,9 +27,8 @@ type headerPass struct {
 	begun, drop, ended bool
 }
 
-// copy copies r to w to the end. Errors of r come as they are.
-func (h *headerPass) copy(w io.Writer, r io.Reader) error {
-	br := bufio.NewReaderSize(r, copyBuffer)
+// copy copies br to w to the end. Errors of br come as they are.
+func (h *headerPass) copy(w io.Writer, br *bufio.Reader) error {
 	first := true // at the start of a line
 	for !h.ended {
 		piece, err := br.ReadSlice('\n')
@@ -46,12 +45,26 @@ func (h *headerPass) copy(w io.Writer, r io.Reader) error {
 			return err
 		}
 	}
-	_, err := io.Copy(w, onlyReader{br})
-	return err
+	for {
+		_, err := br.Peek(1)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		piece, err := br.Peek(br.Buffered())
+		if err == nil {
+			_, err = w.Write(piece)
+		}
+		if err == nil {
+			_, err = br.Discard(len(piece))
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
-
-// onlyReader hides WriteTo, which would hand over pieces smaller than io.Copy's buffer.
-type onlyReader struct{ io.Reader }
 
 // piece takes a line of the header, or a part of a very long one.
 func (h *headerPass) piece(w io.Writer, piece []byte, first bool) error {

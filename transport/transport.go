@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"sync"
@@ -17,6 +18,8 @@ type Transport struct {
 	cancel context.CancelFunc
 	wake   chan struct{} // holds one token
 	wg     sync.WaitGroup
+
+	buffers sync.Pool // *bufio.Reader of copyBuffer bytes, for messages that arrive
 
 	mu      sync.Mutex
 	leased  map[lease]bool
@@ -38,6 +41,7 @@ func Open(ctx context.Context, o Options) (*Transport, error) {
 		o: o, wake: make(chan struct{}, 1),
 		leased: make(map[lease]bool), running: make(map[string]int),
 	}
+	t.buffers.New = func() any { return bufio.NewReaderSize(nil, copyBuffer) }
 	if err := t.openTables(ctx); err != nil {
 		return nil, err
 	}

@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -88,7 +90,7 @@ func TestHeaderPass(t *testing.T) {
 		for _, edit := range []bool{true, false} {
 			var out bytes.Buffer
 			h := &headerPass{edit: edit, date: "D", messageID: "I"}
-			err := h.copy(&out, iotest.HalfReader(strings.NewReader(tt.in)))
+			err := h.copy(&out, buffered(iotest.HalfReader(strings.NewReader(tt.in))))
 			want := tt.want
 			if !edit {
 				want = tt.in
@@ -100,13 +102,15 @@ func TestHeaderPass(t *testing.T) {
 	}
 }
 
+func buffered(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, copyBuffer) }
+
 func FuzzHeaderPass(f *testing.F) {
 	f.Add("Bcc: a\r\n b\r\nTo: c\r\n\r\nbody")
 	f.Add("x")
 	f.Fuzz(func(t *testing.T, in string) {
 		var out bytes.Buffer
 		h := &headerPass{edit: true, date: "D", messageID: "I"}
-		if err := h.copy(&out, strings.NewReader(in)); err != nil {
+		if err := h.copy(&out, buffered(strings.NewReader(in))); err != nil {
 			t.Fatal(err)
 		}
 		err := mail.ScanHeader(bytes.NewReader(out.Bytes()), 100, func(name, _ string) bool {
@@ -119,7 +123,7 @@ func FuzzHeaderPass(f *testing.F) {
 			t.Fatal(err)
 		}
 		out.Reset()
-		if err := new(headerPass).copy(&out, strings.NewReader(in)); err != nil || out.String() != in {
+		if err := new(headerPass).copy(&out, buffered(strings.NewReader(in))); err != nil || out.String() != in {
 			t.Errorf("changed %q to %q (%v)", in, out.String(), err)
 		}
 	})
