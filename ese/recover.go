@@ -12,6 +12,7 @@ import (
 	"pillarbox/ese/internal/cache"
 	"pillarbox/ese/internal/dbheader"
 	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
 	"pillarbox/ese/internal/redo"
 	"pillarbox/ese/internal/version"
 	"pillarbox/ese/internal/wal"
@@ -106,6 +107,11 @@ func (in *Instance) startingPoint(gens []wal.GenInfo) (LogPos, error) {
 		a.Sign.Encode(rec.Signature)
 		if err := rt.attach(rec); err != nil {
 			return 0, err
+		}
+		// Redo does not meet the changes before the checkpoint, and the header may be older:
+		// no page may get a dbtime a second time.
+		if f := in.cache.File(rec.DB); f != nil {
+			f.SawDBTime(page.DBTime(a.DBTime))
 		}
 	}
 	return c.Pos, nil
