@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pillarbox": main})
+}
+
+// TestScripts runs the verbs as a person would. Each script has a free range of ports at $BASE.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "../../test/scripts",
+		Setup: func(e *testscript.Env) error {
+			base, err := freeBase()
+			e.Setenv("BASE", strconv.Itoa(base))
+			for _, p := range []int{25, 80, 110, 143, 443, 465, 587, 993, 995} {
+				e.Setenv(fmt.Sprintf("P%d", p), strconv.Itoa(base+p))
+			}
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"ready": waitReady, "users": writeUsers,
+		},
+		RequireUniqueNames: true,
+	})
+}
+
+// freeBase finds a base port whose nine ports nobody has at the moment.
+func freeBase() (int, error) {
+	for range 100 {
+		base := 12000 + rand.IntN(40)*1000
+		free := true
+		for _, p := range []int{25, 80, 110, 143, 443, 465, 587, 993, 995} {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+p))
+			if err != nil {
+				free = false
+				break
+			}
+			if err := l.Close(); err != nil {
+				return 0, err
+			}
+		}
+		if free {
+			return base, nil
+		}
+	}
+	return 0, fmt.Errorf("no free ports")
+}
+
+// waitReady waits until the server of the script answers.
+func waitReady(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: ready")
+	}
+	url := "http://127.0.0.1:" + ts.Getenv("P80") + "/healthz"
+	for start := time.Now(); time.Since(start) < 30*time.Second; time.Sleep(50 * time.Millisecond) {
+		res, err := http.Get(url)
+		if err != nil {
+			continue
+		}
+		_ = res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return
+		}
+	}
+	ts.Fatalf("the server did not become ready")
+}
+
+// writeUsers writes a CSV file of N accounts that share one ready hash: users N FILE.
+func writeUsers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: users N FILE")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	const hash = `"$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$` +
+		`CWuNYKp4Y4ekzBWvC5e6SbOHdM7k3W9FFZ0kTIK1vgA"`
+	f, err := os.Create(ts.MkAbs(args[1]))
+	ts.Check(err)
+	for i := range n {
+		_, err := fmt.Fprintf(f, "user%d@pillarbox.test,%s\n", i, hash)
+		ts.Check(err)
+	}
+	ts.Check(f.Close())
+}
