@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 
 	"pillarbox/ese/internal/dbheader"
@@ -32,6 +33,7 @@ type File struct {
 	writeMu sync.Mutex // one writer to the file at a time
 
 	mu       sync.Mutex
+	progress sync.Cond // a run is wholly logged, written or given up
 	runs     map[PageNo]*run
 	queue    []*run // in log order
 	bytes    int64
@@ -47,7 +49,9 @@ type run struct {
 
 // NewFile wraps an open .stm file; limit bounds the bytes held for it.
 func NewFile(name string, db logrec.DBID, f vfs.File, log Log, limit int64) *File {
-	return &File{Name: name, DB: db, f: f, log: log, limit: limit, runs: make(map[PageNo]*run)}
+	fl := &File{Name: name, DB: db, f: f, log: log, limit: limit, runs: make(map[PageNo]*run)}
+	fl.progress.L = &fl.mu
+	return fl
 }
 
 // Append logs a run of stream id with the given payload at a free page and keeps it for
@@ -74,30 +78,46 @@ func (f *File) Append(id uint64, page PageNo, payload []byte) error {
 		piece := r.data[off:min(off+step, len(r.data))]
 		var err error
 		if _, end, err = f.log.Append(logrec.TypeStream, rec.AppendHead(nil), piece); err != nil {
+			f.giveUp(r)
 			return fmt.Errorf("write stream to %s: %w", f.Name, err)
 		}
 	}
 	f.mu.Lock()
 	r.end = end
+	f.progress.Broadcast()
 	f.mu.Unlock()
 	return nil
 }
 
-// wait writes out the oldest runs while more than the limit is held.
+// giveUp forgets a run that the log would not take.
+func (f *File) giveUp(r *run) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := slices.Index(f.queue, r); i >= 0 {
+		f.queue = slices.Delete(f.queue, i, i+1)
+	}
+	if f.runs[r.page] == r {
+		delete(f.runs, r.page)
+	}
+	f.bytes -= int64(len(r.data))
+	f.progress.Broadcast()
+}
+
+// wait writes out the oldest runs while more than the limit is held. Where the oldest is
+// still being logged by another goroutine it waits for that one.
 func (f *File) wait() error {
 	for {
 		f.mu.Lock()
-		over := f.bytes > f.limit
+		for f.bytes > f.limit && len(f.queue) > 0 && f.queue[0].end == 0 {
+			f.progress.Wait()
+		}
+		over := f.bytes > f.limit && len(f.queue) > 0
 		f.mu.Unlock()
 		if !over {
 			return nil
 		}
-		n, err := f.Write(f.limit / 4)
-		if err != nil {
+		if _, err := f.Write(f.limit / 4); err != nil {
 			return err
-		}
-		if n == 0 {
-			return nil // all held runs are being logged right now
 		}
 	}
 }
@@ -142,7 +162,8 @@ func (f *File) Write(want int64) (int64, error) {
 		}
 		f.bytes -= int64(len(r.data))
 	}
-	f.queue = append(f.queue[:0], f.queue[len(batch):]...)
+	f.queue = slices.Delete(f.queue, 0, len(batch))
+	f.progress.Broadcast()
 	return n, nil
 }
 
