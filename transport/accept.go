@@ -85,9 +85,7 @@ func (t *Transport) Accept(ctx context.Context, e *Envelope, r io.Reader) (Queue
 	t.o.Logger.Info("accepted", "id", string(m.id), "from", e.From.String(), "to", e.toList(),
 		"size", c.Size(), "mailboxes", len(p.mailboxes), "queued", len(p.queued),
 		"peer", remoteIP(e.Trace.Remote))
-	if len(p.queued) > 0 {
-		t.wakeUp()
-	}
+	t.wakeFor(p)
 	return m.id, nil
 }
 

@@ -159,9 +159,7 @@ func (t *Transport) notify(
 	}
 	t.o.Logger.Info("notification", "id", string(notice.id), "about", string(m.id),
 		"to", m.sender.String(), "recipients", len(report))
-	if len(p.queued) > 0 {
-		t.wakeUp()
-	}
+	t.wakeFor(p)
 	return nil
 }
 

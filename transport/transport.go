@@ -77,8 +77,18 @@ func (t *Transport) wakeUp() {
 	}
 }
 
+// wakeFor wakes the runner when a new message gives it work.
+func (t *Transport) wakeFor(p *plan) {
+	if len(p.queued) > p.unknown && t.o.Outbound != Off || p.unknown > 0 {
+		t.wakeUp()
+	}
+}
+
 // longestSleep bounds how long a step of the wall clock goes unnoticed.
 const longestSleep = time.Minute
+
+// slowPick is a look at the queue that is rather not repeated at once.
+const slowPick = 5 * time.Millisecond
 
 // run starts jobs as they become due.
 func (t *Transport) run() {
@@ -91,7 +101,9 @@ func (t *Transport) run() {
 		case <-t.wake:
 		case <-timer.C:
 		}
+		began := time.Now()
 		jobs, next, err := t.pick()
+		took := time.Since(began)
 		if err != nil {
 			t.o.Logger.Error("queue not readable", "error", err)
 		}
@@ -106,6 +118,11 @@ func (t *Transport) run() {
 			sleep = min(max(next.Sub(t.o.Now()), 0), sleep)
 		}
 		timer.Reset(sleep)
+		// A long queue that waits for one slow destination must not be read for each message
+		// that joins it: reading takes at most a fifth of the time.
+		if took > slowPick {
+			t.sleep(t.ctx, 4*took)
+		}
 	}
 }
 
@@ -125,17 +142,17 @@ func (t *Transport) work(ctx context.Context, j *job) {
 		// The rows are as they were, and due: tried again when the sleep below is over.
 		t.o.Logger.Error("queue job failed", "id", string(j.id), "to", j.destination,
 			"error", fmt.Sprint(err))
-		t.pause(ctx)
+		// Keeps a job that the engine refuses from being tried in a loop.
+		if !t.o.Manual {
+			t.sleep(ctx, 10*time.Second)
+		}
 	}
 }
 
-// pause keeps a job that the engine refuses from being tried in a loop.
-func (t *Transport) pause(ctx context.Context) {
-	if t.o.Manual {
-		return
-	}
+// sleep waits for a time or for ctx.
+func (t *Transport) sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(d):
 	}
 }

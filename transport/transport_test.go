@@ -20,7 +20,8 @@ import (
 func TestAcceptLocal(t *testing.T) {
 	w := start(t)
 	w.alias["far@here.test"] = "bob@here.test"
-	id := w.accept(envelope("joe@there.test", "alice@here.test", "far@here.test", "Alice@HERE.test"), text)
+	e := envelope("joe@there.test", "alice@here.test", "far@here.test", "Alice@HERE.test")
+	id := w.accept(e, text)
 	for _, u := range []string{"alice", "bob"} {
 		got := w.inbox(u)
 		if len(got) != 1 || !strings.HasSuffix(got[0], text) ||
@@ -123,7 +124,8 @@ func FuzzHeaderPass(f *testing.F) {
 			t.Fatal(err)
 		}
 		out.Reset()
-		if err := new(headerPass).copy(&out, buffered(strings.NewReader(in))); err != nil || out.String() != in {
+		err = new(headerPass).copy(&out, buffered(strings.NewReader(in)))
+		if err != nil || out.String() != in {
 			t.Errorf("changed %q to %q (%v)", in, out.String(), err)
 		}
 	})
@@ -175,10 +177,12 @@ func TestRefusals(t *testing.T) {
 
 func TestSend(t *testing.T) {
 	w := start(t)
-	w.mx["there.test"] = []*net.MX{{Host: "b.there.test.", Pref: 20}, {Host: "a.there.test.", Pref: 10}}
+	w.mx["there.test"] = []*net.MX{
+		{Host: "b.there.test.", Pref: 20}, {Host: "a.there.test.", Pref: 10},
+	}
 	big := text + strings.Repeat("0123456789\r\n", 20000)
-	w.accept(envelope("alice@here.test", "x@there.test", "X@there.test", "y@there.test", "bob@here.test",
-		"z@other.test"), big)
+	w.accept(envelope("alice@here.test", "x@there.test", "X@there.test", "y@there.test",
+		"bob@here.test", "z@other.test"), big)
 	w.count("1 messages, 3 recipients")
 	w.step()
 	w.count("0 messages, 0 recipients")

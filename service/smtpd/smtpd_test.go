@@ -137,7 +137,8 @@ func path(s string) smtp.Path {
 // send returns the first refusal, as code and enhanced code.
 func send(t *testing.T, c *smtp.Client, from, to, msg string) string {
 	t.Helper()
-	res, err := c.Send(smtp.Envelope{From: path(from)}, []smtp.Rcpt{{To: path(to)}}, strings.NewReader(msg))
+	rcpts := []smtp.Rcpt{{To: path(to)}}
+	res, err := c.Send(smtp.Envelope{From: path(from)}, rcpts, strings.NewReader(msg))
 	if err != nil {
 		t.Fatalf("send from %s to %s: %v", from, to, err)
 	}
@@ -269,7 +270,9 @@ func TestSubmission(t *testing.T) {
 	if len(got) != 2 {
 		t.Fatalf("bob has %d", len(got))
 	}
-	for _, part := range []string{"with ESMTPA id", "\r\nDate: ", "\r\nMessage-ID: <", "for <bob@here.test>"} {
+	for _, part := range []string{
+		"with ESMTPA id", "\r\nDate: ", "\r\nMessage-ID: <", "for <bob@here.test>",
+	} {
 		if !strings.Contains(got[0], part) {
 			t.Errorf("no %q in %s", part, got[0])
 		}
