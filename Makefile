@@ -39,8 +39,7 @@ race:
 
 # Power cuts on the simulated disk, SEEDS of them in each of engine, store and transport.
 crash:
-	$(GO) test -count=1 -timeout 4h -run Crash $$($(GO) list ./ese/... ./store/... ./transport/...) \
-		-args -seeds $(SEEDS)
+	$(GO) test -count=1 -timeout 4h -run Crash ./ese ./store/crashtest ./transport -seeds $(SEEDS)
 
 # Each fuzz target of each package for FUZZTIME.
 fuzz:
