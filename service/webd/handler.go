@@ -30,7 +30,7 @@ type Options struct {
 // Setup is how a mail client is set up.
 type Setup struct {
 	Domain string
-	// Host is the server name for clients.
+	// Host is the server name for clients. Default: the name the browser came by.
 	Host string
 	// Ports of the services; 0 where one is not served.
 	IMAP, IMAPS, POP3, POP3S, SMTP, Submission, Submissions int
@@ -92,6 +92,9 @@ type startData struct {
 func (h *Handler) start(w http.ResponseWriter, r *http.Request) {
 	lang := chooseLanguage(r)
 	data := startData{Setup: h.o.Setup, texts: textsOf(lang), Lang: lang}
+	if data.Host == "" {
+		data.Host = hostOnly(r.Host)
+	}
 	for _, l := range languages() {
 		if l.Tag != lang {
 			data.Others = append(data.Others, l)
@@ -154,13 +157,18 @@ func fromLoopback(r *http.Request) bool {
 	if err != nil || !ap.Addr().Unmap().IsLoopback() {
 		return false
 	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
+	host := hostOnly(r.Host)
 	if host == "localhost" {
 		return true
 	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// hostOnly is a Host field without port and brackets.
+func hostOnly(s string) string {
+	if h, _, err := net.SplitHostPort(s); err == nil {
+		return h
+	}
+	return strings.Trim(s, "[]")
 }

@@ -86,6 +86,18 @@ func TestUnhealthy(t *testing.T) {
 	}
 }
 
+// A server on all addresses is named as the browser names it.
+func TestHostOfRequest(t *testing.T) {
+	h := New(Options{Setup: Setup{Domain: "pillarbox.test", IMAPS: 993}})
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Host = "192.0.2.7:10080"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if !strings.Contains(w.Body.String(), "<code>192.0.2.7</code>") {
+		t.Error("the host of the request is not on the page")
+	}
+}
+
 func TestOnlyReading(t *testing.T) {
 	w := httptest.NewRecorder()
 	testHandler(nil).ServeHTTP(w, httptest.NewRequest("POST", "/", nil))
