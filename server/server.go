@@ -169,15 +169,12 @@ func (s *Server) web(v service) *http.Server {
 // clientHost is the server name for the set-up of clients. On loopback only this machine can
 // be meant; on all addresses it is the name that the browser came by.
 func (s *Server) clientHost() string {
-	for _, b := range s.bound {
-		ip := b.listener.Addr().(*net.TCPAddr).IP
-		switch {
-		case ip.IsLoopback():
-			return ip.String()
-		case ip.IsUnspecified() && s.cfg.TLS.CA != "":
-			return ""
-		}
-		break
+	ip := s.bound[0].listener.Addr().(*net.TCPAddr).IP
+	switch {
+	case ip.IsLoopback():
+		return ip.String()
+	case ip.IsUnspecified() && s.cfg.TLS.CA != "":
+		return ""
 	}
 	return s.cfg.Hostname
 }
