@@ -46,7 +46,7 @@ func TestCrash(t *testing.T) {
 
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
-	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits, UndoneInRecovery int
+	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits, UndoneInRecovery, Faults int
 }
 
 func (c *crashCounts) add(o *crashCounts) {
@@ -61,6 +61,7 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.Torn += o.Torn
 	c.Commits += o.Commits
 	c.UndoneInRecovery += o.UndoneInRecovery
+	c.Faults += o.Faults
 }
 
 func (c *crashCounts) demand(t *testing.T) {
@@ -68,7 +69,7 @@ func (c *crashCounts) demand(t *testing.T) {
 		"crashes": c.Crashes, "crashes inside recovery": c.InRecovery, "generation rolls": c.Rolls,
 		"checkpoint moves": c.Checkpoints, "pages written with uncommitted changes": c.Uncommitted,
 		"splits": c.Splits, "merges": c.Merges, "undone transactions": c.Undone,
-		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery,
+		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
 	} {
 		if n < 10 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
@@ -174,6 +175,7 @@ type sim struct {
 	ackCut  int     // acked when the power was cut
 	open    []*simTx
 	counts  crashCounts
+	fault   *vfs.Injection // a planted write error
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
@@ -190,15 +192,29 @@ func newSim(t *testing.T, seed uint64) *sim {
 	return s
 }
 
+// errBroken unwinds a step whose instance has met a planted write error.
+var errBroken = errors.New("instance is broken")
+
+// fatal ends the test; but an error that follows from a planted fault ends only the
+// instance: it must be opened again.
 func (s *sim) fatal(format string, a ...any) {
 	s.t.Helper()
+	for _, x := range a {
+		if err, ok := x.(error); ok && s.fault != nil && s.fault.Hits() > 0 {
+			_ = err
+			panic(errBroken)
+		}
+	}
 	s.t.Fatalf("seed %d: %s", s.seed, fmt.Sprintf(format, a...))
 }
 
 // openUp opens the instance and the tables; the power may be cut meanwhile.
 func (s *sim) openUp() error {
 	o := s.o
-	o.FS = s.disk
+	faults := vfs.NewFault(s.disk)
+	o.FS = faults
+	s.fault = nil
+	defer func() { s.plant(faults) }()
 	in, err := ese.Open(o)
 	if err != nil {
 		return err
@@ -236,6 +252,22 @@ func (s *sim) openUp() error {
 	return err
 }
 
+// plant sometimes lets one later write or sync fail.
+func (s *sim) plant(f *vfs.Fault) {
+	if s.in == nil || s.rng.IntN(3) > 0 {
+		return
+	}
+	r := vfs.Rule{
+		Op:    []vfs.Op{vfs.OpWrite, vfs.OpSync}[s.rng.IntN(2)],
+		Path:  []string{"*.log", "*.edb", "*.dw", "*.stm", "*.chk"}[s.rng.IntN(5)],
+		After: s.rng.IntN(30), Times: 1, Err: errors.New("planted I/O error"),
+	}
+	if r.Op == vfs.OpWrite && s.rng.IntN(2) == 0 {
+		r.ShortBytes = 1 + s.rng.IntN(2000)
+	}
+	s.fault = f.Inject(r)
+}
+
 func simTable() ese.TableDef {
 	return ese.TableDef{
 		Name: "T",
@@ -257,11 +289,14 @@ func (s *sim) run() {
 	s.recoverUntilUp(false)
 	for range 2 + s.rng.IntN(3) {
 		s.disk.left = 1 + s.rng.IntN(400)
-		for s.disk.clone == nil {
-			s.step()
+		for s.disk.clone == nil && s.stepOn() {
 			if s.t.Failed() {
 				return
 			}
+		}
+		if s.disk.clone == nil { // broken by a planted error: the power goes as well
+			s.counts.Faults++
+			s.disk.clone, s.ackCut = s.disk.Mem.CrashClone(s.rng), s.acked
 		}
 		s.collect()
 		s.counts.Crashes++
@@ -270,7 +305,23 @@ func (s *sim) run() {
 		s.recoverUntilUp(true)
 	}
 	s.disk.left = -1
+	if s.fault != nil {
+		s.fault.Remove()
+	}
 	s.finish()
+}
+
+// stepOn does one step; false when a planted error has broken the instance.
+func (s *sim) stepOn() (alive bool) {
+	defer func() {
+		if r := recover(); r == errBroken {
+			alive = false
+		} else if r != nil {
+			panic(r)
+		}
+	}()
+	s.step()
+	return true
 }
 
 // collect adds the instance's counters before it goes.

@@ -96,6 +96,9 @@ func (s *streamSpace) init(db *Database) {
 
 // load reads the regions and finds the next stream id. The catalog has just been read.
 func (s *streamSpace) load(tx *Tx) error {
+	// The cleaner may be looking already.
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var err error
 	if s.owner, err = s.db.Table(streamTable); err != nil {
 		return err
@@ -110,9 +113,6 @@ func (s *streamSpace) load(tx *Tx) error {
 	s.cStream, s.cOffset, s.cPage, s.cPages, s.cBytes = o["Stream"], o["Offset"], o["Page"], o["Pages"], o["Bytes"]
 	s.cRegion, s.cMap = sp["Region"], sp["Map"]
 	s.cLoose, s.cKind, s.cUntil = l["Stream"], l["Kind"], l["Until"]
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.regions = nil
 	c := tx.Cursor(s.space.primary)
 	ok, err := c.First()
