@@ -17,7 +17,7 @@ func (*statusCmd) Run(e *env) error {
 		}
 		state := "not running"
 		if s.Serving {
-			state = "serving since " + s.Uptime.Round(time.Second).String()
+			state = "serving for " + s.Uptime.Round(time.Second).String()
 		}
 		if s.Failure != "" {
 			state = "failed: " + s.Failure
