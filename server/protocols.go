@@ -27,7 +27,9 @@ func (s *Server) makeService(v service) protocolServer {
 			Backend: imapd.New(s.core.store, s.core.dir, s.logger),
 			TLS:     s.tlsConfig(), ImplicitTLS: v.implicitTLS(),
 			PlaintextAuth: s.cfg.plaintextAuth(), MaxMessage: s.cfg.MaxMessageBytes,
-			Logger: s.logger,
+			// A whole company may sit behind one address, with several connections a person.
+			MaxConnsPerIP: 5000,
+			Logger:        s.logger,
 		})
 	}
 	return httpService{Server: s.web(v), tls: v.implicitTLS()}
