@@ -121,7 +121,8 @@ func (db *Database) tableOf(name string, cols []*Column) *Table {
 		byID[c.id] = c
 	}
 	for _, r := range [][2]record.ColumnID{
-		{record.FirstFixed, record.LastFixed}, {record.FirstVar, record.LastVar},
+		{record.FirstFixed, record.LastFixed},
+		{record.FirstVar, record.LastVar},
 		{record.FirstTagged, record.FirstTagged + record.ColumnID(len(cols))},
 	} {
 		for id := r[0]; id <= r[1]; id++ {
@@ -251,8 +252,10 @@ func systemTables() []TableDef {
 	return append([]TableDef{{
 		Name: versionTable,
 		Columns: []ColumnDef{
-			{Name: "Key", Type: Long, NotNull: true}, {Name: "FormatVersion", Type: Long},
-			{Name: "Compatible", Type: LongLong}, {Name: "ReadOnlyCompatible", Type: LongLong},
+			{Name: "Key", Type: Long, NotNull: true},
+			{Name: "FormatVersion", Type: Long},
+			{Name: "Compatible", Type: LongLong},
+			{Name: "ReadOnlyCompatible", Type: LongLong},
 			{Name: "Incompatible", Type: LongLong},
 		},
 		Indexes: []IndexDef{{Name: "Key", Primary: true, Columns: indexColumns("Key")}},

@@ -17,7 +17,8 @@ func counterDef() ese.TableDef {
 	return ese.TableDef{
 		Name: "C",
 		Columns: []ese.ColumnDef{
-			{Name: "ID", Type: ese.Long, NotNull: true}, {Name: "N", Type: ese.LongLong},
+			{Name: "ID", Type: ese.Long, NotNull: true},
+			{Name: "N", Type: ese.LongLong},
 			{Name: "Pad", Type: ese.Binary},
 		},
 		Indexes: []ese.IndexDef{

@@ -272,8 +272,10 @@ func simTable() ese.TableDef {
 	return ese.TableDef{
 		Name: "T",
 		Columns: []ese.ColumnDef{
-			{Name: "ID", Type: ese.Long, NotNull: true}, {Name: "Age", Type: ese.Short},
-			{Name: "Name", Type: ese.Binary}, {Name: "Photo", Type: ese.LongBinary},
+			{Name: "ID", Type: ese.Long, NotNull: true},
+			{Name: "Age", Type: ese.Short},
+			{Name: "Name", Type: ese.Binary},
+			{Name: "Photo", Type: ese.LongBinary},
 			{Name: "Stream", Type: ese.LongLong},
 		},
 		Indexes: []ese.IndexDef{

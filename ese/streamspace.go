@@ -38,8 +38,11 @@ func streamTables() []TableDef {
 		{
 			Name: streamTable,
 			Columns: []ColumnDef{
-				{Name: "Stream", Type: LongLong, NotNull: true}, {Name: "Offset", Type: LongLong, NotNull: true},
-				{Name: "Page", Type: UnsignedLong}, {Name: "Pages", Type: Long}, {Name: "Bytes", Type: LongLong},
+				{Name: "Stream", Type: LongLong, NotNull: true},
+				{Name: "Offset", Type: LongLong, NotNull: true},
+				{Name: "Page", Type: UnsignedLong},
+				{Name: "Pages", Type: Long},
+				{Name: "Bytes", Type: LongLong},
 			},
 			Indexes: []IndexDef{{Name: "Stream", Primary: true, Columns: indexColumns("Stream", "Offset")}},
 		},
@@ -51,7 +54,8 @@ func streamTables() []TableDef {
 		{
 			Name: looseTable,
 			Columns: []ColumnDef{
-				{Name: "Stream", Type: LongLong, NotNull: true}, {Name: "Kind", Type: Short},
+				{Name: "Stream", Type: LongLong, NotNull: true},
+				{Name: "Kind", Type: Short},
 				{Name: "Until", Type: LongLong},
 			},
 			Indexes: []IndexDef{{Name: "Stream", Primary: true, Columns: indexColumns("Stream")}},

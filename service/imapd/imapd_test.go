@@ -3,6 +3,7 @@ package imapd_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -59,7 +60,9 @@ func start(t *testing.T) (*store.Store, func() *client) {
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
-		<-done
+		if err := <-done; err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Logf("serve: %v", err)
+		}
 		found, err := s.Check(ctx)
 		if err != nil || len(found) > 0 {
 			t.Errorf("check: %v %v", found, err)

@@ -19,52 +19,96 @@ var (
 type mutant struct{ name, file, old, bad string }
 
 var mutants = []mutant{
-	{"pages are written before the log", "ese/internal/cache/write.go",
-		"err := c.o.Log.FlushTo(pos)\n", "err := error(nil)\n\t_ = pos\n"},
-	{"no double-write", "ese/internal/cache/write.go",
-		"if err := f.writeDouble(out); err != nil {", "if err := error(nil); err != nil {"},
-	{"double-write not synced", "ese/internal/cache/write.go",
-		"return f.double.SyncData()\n", "return nil\n"},
-	{"pages not synced after the batch", "ese/internal/cache/write.go",
+	{
+		"pages are written before the log", "ese/internal/cache/write.go",
+		"err := c.o.Log.FlushTo(pos)\n", "err := error(nil)\n\t_ = pos\n",
+	},
+	{
+		"no double-write", "ese/internal/cache/write.go",
+		"if err := f.writeDouble(out); err != nil {", "if err := error(nil); err != nil {",
+	},
+	{
+		"double-write not synced", "ese/internal/cache/write.go",
+		"return f.double.SyncData()\n", "return nil\n",
+	},
+	{
+		"pages not synced after the batch", "ese/internal/cache/write.go",
 		"if err := f.f.SyncData(); err != nil {\n\t\treturn fmt.Errorf(\"sync %s: %w\", f.Name, err)\n\t}\n\treturn nil\n}\n\n// The double-write",
-		"return nil\n}\n\n// The double-write"},
-	{"torn pages not restored", "ese/recover.go",
-		"n, err := cache.RestoreTorn(db.f, db.double, in.o.PageSize)", "n, err := 0, error(nil)"},
-	{"a page changed while it is written counts as clean", "ese/internal/cache/frame.go",
-		"fr.first.Store(fr.next)\n\t\tif fr.next == 0 {", "fr.first.Store(0)\n\t\tif true {"},
-	{"checkpoint passes dirty pages", "ese/background.go",
-		"pos = in.cache.OldestDirty(pos)\n", ""},
-	{"checkpoint passes open transactions", "ese/background.go",
-		"pos = in.versions.OldestRecord(pos)\n\tpos = in.cache", "pos = in.cache"},
-	{"checkpoint passes streams", "ese/background.go",
-		"\t\tpos = db.stream.Oldest(pos)\n", ""},
-	{"streams are written before the log", "ese/internal/stream/file.go",
-		"if err := f.log.FlushTo(end); err != nil {\n\t\treturn 0, err\n\t}\n", "_ = end\n"},
-	{"streams are not synced before the checkpoint", "ese/background.go",
-		"if err := db.stream.Sync(); err != nil {\n\t\t\treturn err\n\t\t}\n", ""},
-	{"redo skips one change too many", "ese/internal/redo/redo.go",
-		"case now >= after:", "case now >= after || now == before && after-before > 3:"},
-	{"losers are not undone", "ese/recover.go",
-		"if len(r.Losers) == 0 {", "if true {"},
-	{"a compensation does not name the next record", "ese/internal/btree/node.go",
+		"return nil\n}\n\n// The double-write",
+	},
+	{
+		"torn pages not restored", "ese/recover.go",
+		"n, err := cache.RestoreTorn(db.f, db.double, in.o.PageSize)", "n, err := 0, error(nil)",
+	},
+	{
+		"a page changed while it is written counts as clean", "ese/internal/cache/frame.go",
+		"fr.first.Store(fr.next)\n\t\tif fr.next == 0 {", "fr.first.Store(0)\n\t\tif true {",
+	},
+	{
+		"checkpoint passes dirty pages", "ese/background.go",
+		"pos = in.cache.OldestDirty(pos)\n", "",
+	},
+	{
+		"checkpoint passes open transactions", "ese/background.go",
+		"pos = in.versions.OldestRecord(pos)\n\tpos = in.cache", "pos = in.cache",
+	},
+	{
+		"checkpoint passes streams", "ese/background.go",
+		"\t\tpos = db.stream.Oldest(pos)\n", "",
+	},
+	{
+		"streams are written before the log", "ese/internal/stream/file.go",
+		"if err := f.log.FlushTo(end); err != nil {\n\t\treturn 0, err\n\t}\n", "_ = end\n",
+	},
+	{
+		"streams are not synced before the checkpoint", "ese/background.go",
+		"if err := db.stream.Sync(); err != nil {\n\t\t\treturn err\n\t\t}\n", "",
+	},
+	{
+		"redo skips one change too many", "ese/internal/redo/redo.go",
+		"case now >= after:", "case now >= after || now == before && after-before > 3:",
+	},
+	{
+		"losers are not undone", "ese/recover.go",
+		"if len(r.Losers) == 0 {", "if true {",
+	},
+	{
+		"a compensation does not name the next record", "ese/internal/btree/node.go",
 		"rec := logrec.NodeRec{CLR: true, UndoNext: undoNext, Item: i, Key: key}",
-		"rec := logrec.NodeRec{CLR: true, Item: i, Key: key}"},
-	{"commit does not wait", "ese/tx.go",
-		"return pos, tx.in.WaitDurable(pos)", "return pos, nil"},
-	{"write conflicts are not seen", "ese/internal/version/version.go",
-		"\tif q == 0 {\n\t\ttx.blocker = c.tx\n\t}\n\treturn ErrConflict", "\treturn nil"},
-	{"a deleted row is purged while a snapshot needs it", "ese/internal/version/tx.go",
-		"oldest := s.Oldest()\n", "oldest := s.Last()\n"},
-	{"dbtimes are given twice after a checkpoint", "ese/recover.go",
-		"f.SawDBTime(page.DBTime(a.DBTime))", "_ = page.DBTime(a.DBTime)"},
-	{"the file's size is not restored", "ese/recover.go",
-		"err := db.space.Restore()\n", "err := error(nil)\n"},
-	{"freed stream pages are used at once", "ese/streamfree.go",
-		"} else if in.versions.Oldest() >= s.gseq {", "} else {"},
-	{"a read stream's pages are freed", "ese/streamfree.go",
-		"if pinned {\n\t\treturn false, nil\n\t}\n", "_ = pinned\n"},
-	{"a tree's pages are not given back by undo", "ese/internal/redo/undo.go",
-		"return t.Prev, u.undoTree(tx, *t)", "return t.Prev, nil"},
+		"rec := logrec.NodeRec{CLR: true, Item: i, Key: key}",
+	},
+	{
+		"commit does not wait", "ese/tx.go",
+		"return pos, tx.in.WaitDurable(pos)", "return pos, nil",
+	},
+	{
+		"write conflicts are not seen", "ese/internal/version/version.go",
+		"\tif q == 0 {\n\t\ttx.blocker = c.tx\n\t}\n\treturn ErrConflict", "\treturn nil",
+	},
+	{
+		"a deleted row is purged while a snapshot needs it", "ese/internal/version/tx.go",
+		"oldest := s.Oldest()\n", "oldest := s.Last()\n",
+	},
+	{
+		"dbtimes are given twice after a checkpoint", "ese/recover.go",
+		"f.SawDBTime(page.DBTime(a.DBTime))", "_ = page.DBTime(a.DBTime)",
+	},
+	{
+		"the file's size is not restored", "ese/recover.go",
+		"err := db.space.Restore()\n", "err := error(nil)\n",
+	},
+	{
+		"freed stream pages are used at once", "ese/streamfree.go",
+		"} else if in.versions.Oldest() >= s.gseq {", "} else {",
+	},
+	{
+		"a read stream's pages are freed", "ese/streamfree.go",
+		"if pinned {\n\t\treturn false, nil\n\t}\n", "_ = pinned\n",
+	},
+	{
+		"a tree's pages are not given back by undo", "ese/internal/redo/undo.go",
+		"return t.Prev, u.undoTree(tx, *t)", "return t.Prev, nil",
+	},
 }
 
 func TestMutants(t *testing.T) {

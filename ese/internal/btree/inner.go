@@ -40,9 +40,14 @@ func (t *Tree) awaitEven() uint64 {
 		if s&1 == 0 {
 			return s
 		}
-		t.smo.Lock()
-		t.smo.Unlock() //nolint:staticcheck // only waits
+		t.awaitChange()
 	}
+}
+
+// awaitChange waits for the end of a running structure change.
+func (t *Tree) awaitChange() {
+	t.smo.Lock()
+	defer t.smo.Unlock()
 }
 
 // loadInner returns the copy of an internal page, nil when the page is a leaf or when a

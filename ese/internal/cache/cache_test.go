@@ -1,0 +1,124 @@
+package cache
+
+import (
+	"os"
+	"testing"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/page"
+	"pillarbox/ese/vfs"
+)
+
+// hookLog lets a test act between the copy of the pages and their write.
+type hookLog struct{ onFlush func() }
+
+func (l *hookLog) FlushTo(logrec.LogPos) error { l.onFlush(); return nil }
+func (l *hookLog) End() logrec.LogPos          { return 5 }
+
+// A page that is changed while its copy is written stays dirty from the new change on.
+func TestChangedWhileWritten(t *testing.T) {
+	fs := vfs.NewMem()
+	f, err := fs.OpenFile("a.edb", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := fs.OpenFile("a.dw", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &hookLog{onFlush: func() {}}
+	c, err := New(Options{PageSize: 4096, Bytes: 16 * 4096, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	file, err := c.Register(1, "a.edb", f, d, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(pos logrec.LogPos, flags page.Flags) {
+		fr, err := c.Fetch(file, 7, Fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fr.Dirty(pos)
+		page.Init(fr.P, 9, flags)
+		fr.Logged(pos + 1)
+		fr.Unlock()
+	}
+	change(10, page.FlagLeaf)
+	log.onFlush = func() { change(20, page.FlagLeaf|page.FlagIndex) }
+	if n, err := c.WriteBatch(10, 0); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := c.OldestDirty(99); got != 20 {
+		t.Errorf("the oldest unwritten change is at %d, want 20", got)
+	}
+	log.onFlush = func() {}
+	if n, err := c.WriteBatch(10, 0); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := c.OldestDirty(99); got != 99 {
+		t.Errorf("a clean page counts as dirty from %d", got)
+	}
+	p := make(page.Page, 4096)
+	if _, err := f.ReadAt(p, page.No(7).Offset(4096)); err != nil {
+		t.Fatal(err)
+	}
+	if p.Verify(7) != page.Good || p.Flags()&page.FlagIndex == 0 {
+		t.Error("the later change did not reach the disk")
+	}
+}
+
+// A full cache of dirty pages writes some and goes on; a page read back is the one written.
+func TestEvictDirty(t *testing.T) {
+	fs := vfs.NewMem()
+	f, err := fs.OpenFile("a.edb", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := fs.OpenFile("a.dw", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Options{PageSize: 4096, Bytes: 16 * 4096, Log: &hookLog{onFlush: func() {}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	file, err := c.Register(1, "a.edb", f, d, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for no := page.No(1); no <= 200; no++ {
+		fr, err := c.Fetch(file, no, Fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fr.Dirty(logrec.LogPos(no))
+		page.Init(fr.P, page.ObjID(no), page.FlagLeaf)
+		fr.Logged(logrec.LogPos(no))
+		fr.Unlock()
+	}
+	for no := page.No(1); no <= 200; no++ {
+		fr, err := c.Fetch(file, no, Shared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fr.P.ObjID() != page.ObjID(no) {
+			t.Errorf("page %d is that of object %d", no, fr.P.ObjID())
+		}
+		fr.RUnlock()
+	}
+	if _, err := c.Fetch(file, 300, Shared); err == nil {
+		t.Error("a page that was never written is handed out")
+	}
+}
