@@ -176,13 +176,22 @@ type sim struct {
 	open    []*simTx
 	counts  crashCounts
 	fault   *vfs.Injection // a planted write error
+	readers []reader
+	tables  int
+}
+
+// reader is a stream reader that outlives its transaction and perhaps its stream.
+type reader struct {
+	r    *ese.StreamReader
+	body []byte
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
 	s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 77)), now: time.Unix(1e9, 0)}
 	s.o = ese.Options{
-		Dir: "/d", Manual: true, GenerationBytes: 64 << 10, CheckpointDepth: 128 << 10,
-		PageSize: 4096 + 4096*int(seed%2), StreamBytes: 256 << 10, LogKeep: 128 << 10,
+		Dir: "/d", Manual: true, CheckpointDepth: 128 << 10,
+		GenerationBytes: int64([]int{64 << 10, 64 << 10, 256 << 10, 2 << 20}[s.rng.IntN(4)]),
+		PageSize:        4096 + 4096*int(seed%2), StreamBytes: 256 << 10, LogKeep: 128 << 10,
 		CacheBytes: int64([]int{16, 24, 64, 256}[s.rng.IntN(4)]) * 8192,
 		Now:        func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now },
 		Rand:       func() uint32 { return s.rng.Uint32() },
@@ -303,7 +312,7 @@ func (s *sim) run() {
 		s.collect()
 		s.counts.Crashes++
 		_ = s.in.Kill()
-		s.open = nil
+		s.open, s.readers = nil, nil
 		s.recoverUntilUp(true)
 	}
 	s.disk.left = -1
@@ -452,7 +461,11 @@ func (s *sim) compareStream(tx *ese.Tx, id int, r row) {
 	if err != nil {
 		s.fatal("row %d: stream %d: %v", id, r.stream, err)
 	}
-	defer func() { _ = rd.Close() }()
+	if s.rng.IntN(8) == 0 && len(s.readers) < 8 {
+		s.readers = append(s.readers, reader{rd, r.body})
+	} else {
+		defer func() { _ = rd.Close() }()
+	}
 	got := make([]byte, rd.Size())
 	if _, err := rd.ReadAt(got, 0); err != nil || !bytes.Equal(got, r.body) {
 		s.fatal("row %d: stream %d has %d bytes, want %d: %v", id, r.stream, len(got), len(r.body), err)
@@ -468,6 +481,8 @@ func (s *sim) step() {
 		}
 	case k < 4 && s.rng.IntN(4) == 0:
 		s.snapshot()
+	case k < 4 && len(s.readers) > 0:
+		s.readOn()
 	case len(s.open) == 0 || (k < 7 && len(s.open) < 4):
 		s.open = append(s.open, &simTx{
 			tx: s.in.Begin(), view: s.history[len(s.history)-1].clone(), changes: map[int]*row{},
@@ -479,6 +494,19 @@ func (s *sim) step() {
 		x := s.open[i]
 		s.open = slices.Delete(s.open, i, i+1)
 		s.endTx(x)
+	}
+}
+
+// readOn reads a stream again that has been open for a while, and closes it.
+func (s *sim) readOn() {
+	rd := s.readers[0]
+	s.readers = s.readers[1:]
+	got := make([]byte, rd.r.Size())
+	if _, err := rd.r.ReadAt(got, 0); err != nil || !bytes.Equal(got, rd.body) {
+		s.fatal("a stream reads otherwise after a while: %v", err)
+	}
+	if err := rd.r.Close(); err != nil {
+		s.fatal("close a stream: %v", err)
 	}
 }
 
@@ -567,6 +595,14 @@ func (s *sim) change(x *simTx) {
 	case k == 2:
 		s.compare(x.tx, x.view)
 		return
+	case k == 3 && s.rng.IntN(8) == 0 && s.tables < 20:
+		s.tables++
+		def := simTable()
+		def.Name = fmt.Sprintf("X%d", s.tables)
+		if _, err := x.tx.CreateTable(s.db, def); err != nil {
+			s.fatal("create table: %v", err)
+		}
+		return
 	}
 	old, there := x.view.rows[id]
 	var err error
@@ -653,6 +689,9 @@ func (s *sim) finish() {
 		if err := x.tx.Rollback(); err != nil {
 			s.fatal("rollback: %v", err)
 		}
+	}
+	for len(s.readers) > 0 {
+		s.readOn()
 	}
 	tx := s.in.BeginReadLatest()
 	s.compare(tx, s.history[len(s.history)-1])

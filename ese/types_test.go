@@ -103,7 +103,8 @@ func TestColumnTypes(t *testing.T) {
 	rows := 0
 	must(t, tb.Rows(func(r inspect.Row) error {
 		rows++
-		for i, c := range tb.Columns {
+		for i := range tb.Columns {
+			c := &tb.Columns[i]
 			vals, err := r.Values(c, 1<<20)
 			if err != nil {
 				return err
