@@ -476,7 +476,11 @@ func (s *sim) compareStream(tx *ese.Tx, id int, r row) {
 func (s *sim) step() {
 	switch k := s.rng.IntN(20); {
 	case k < 3:
-		if err := s.in.Step(s.rng.IntN(ese.Steps)); err != nil && !errors.Is(err, ese.ErrWriteConflict) {
+		n := s.rng.IntN(ese.Steps + 3)
+		if n >= ese.Steps {
+			n = 6 // free streams: it takes several rounds until pages are used again
+		}
+		if err := s.in.Step(n); err != nil && !errors.Is(err, ese.ErrWriteConflict) {
 			s.fatal("step: %v", err)
 		}
 	case k < 4 && s.rng.IntN(4) == 0:

@@ -24,6 +24,16 @@ func TestCrash(t *testing.T) {
 	if *seeds < 50 {
 		return
 	}
+	e := sum.Engine
+	for name, n := range map[string]uint64{
+		"generation rolls": e.Rolls, "checkpoint moves": e.Checkpoints, "splits": e.Splits,
+		"pages written with uncommitted changes": e.Uncommitted, "torn pages restored": e.Torn,
+		"transactions undone by recovery": e.UndoneInRecovery,
+	} {
+		if n < 10 {
+			t.Errorf("only %d %s: the simulation proves nothing", n, name)
+		}
+	}
 	for name, n := range map[string]int{
 		"cuts in recovery": sum.CutInOpen, "cuts in operations": sum.CutInOperation,
 		"cut operations that took effect": sum.TookEffect, "large contents": sum.Large,

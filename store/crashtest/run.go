@@ -18,6 +18,37 @@ type Counts struct {
 	Lives, CutInOpen, CutInOperation, CutBetween int
 	Operations, TookEffect                       int // cut operations that were there afterwards
 	Large                                        int // contents that came as streams
+	Engine                                       EngineCounts
+}
+
+// EngineCounts tell what the engine below went through (engine.md rule 30).
+type EngineCounts struct {
+	Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, UndoneInRecovery, Torn uint64
+}
+
+// add takes up an instance's counters before it goes.
+func (c *EngineCounts) add(in *ese.Instance) {
+	st := in.Stats()
+	c.Rolls += uint64(st.Log.Rolls)
+	c.Checkpoints += st.Checkpoints
+	c.Uncommitted += st.Cache.UncommittedWrites
+	c.Splits += st.Splits
+	c.Merges += st.Merges
+	c.Undone += st.Undone
+	c.UndoneInRecovery += uint64(st.Recovery.Undone)
+	c.Torn += uint64(st.Recovery.Torn)
+}
+
+// sum adds another run's counts.
+func (c *EngineCounts) sum(o EngineCounts) {
+	c.Rolls += o.Rolls
+	c.Checkpoints += o.Checkpoints
+	c.Uncommitted += o.Uncommitted
+	c.Splits += o.Splits
+	c.Merges += o.Merges
+	c.Undone += o.Undone
+	c.UndoneInRecovery += o.UndoneInRecovery
+	c.Torn += o.Torn
 }
 
 // Add sums counts up.
@@ -29,6 +60,7 @@ func (c *Counts) Add(o Counts) {
 	c.Operations += o.Operations
 	c.TookEffect += o.TookEffect
 	c.Large += o.Large
+	c.Engine.sum(o.Engine)
 }
 
 // boxes is the number of mailboxes.
@@ -123,6 +155,7 @@ func (r *run) kill() error {
 	}
 	in := r.in
 	r.in = nil
+	r.counts.Engine.add(in)
 	return in.Kill()
 }
 
