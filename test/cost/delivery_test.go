@@ -268,3 +268,28 @@ func TestBytesInStream(t *testing.T) {
 		t.Errorf("%d of %d bytes of mail are in the .stm", there, total)
 	}
 }
+
+// Eight connections deliver to many mailboxes until the trees have several levels; store and
+// database are checked when the test ends.
+func TestManyDeliveries(t *testing.T) {
+	n := 24_000
+	if testing.Short() {
+		n = 4000
+	}
+	s := open(t)
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 3))
+			for range n / 8 {
+				if err := s.deliver(message(rng, 700), rng.IntN(1000)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	st := s.in.Stats()
+	t.Logf("%d deliveries: %d log bytes and %.3f pages written for each", n, st.Log.Bytes/int64(n), float64(st.Cache.Writes)/float64(n))
+}

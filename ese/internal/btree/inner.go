@@ -78,6 +78,11 @@ func (t *Tree) loadInner(no page.No, s uint64) (*inner, error) {
 	if t.seq.Load() != s {
 		return nil, nil
 	}
+	// Another reader may have been faster. There is one copy of a page at a time: a second
+	// would not be found when the page changes, and would lead astray for ever.
+	if now := t.copies[no]; now != nil && !now.stale.Load() {
+		return now, nil
+	}
 	t.copies[no] = in
 	return in, nil
 }
