@@ -178,6 +178,9 @@ type sim struct {
 	fault   *vfs.Injection // a planted write error
 	readers []reader
 	tables  int
+
+	held      *ese.Tx // a snapshot that stays open for a while
+	heldState state
 }
 
 // reader is a stream reader that outlives its transaction and perhaps its stream.
@@ -312,7 +315,7 @@ func (s *sim) run() {
 		s.collect()
 		s.counts.Crashes++
 		_ = s.in.Kill()
-		s.open, s.readers = nil, nil
+		s.open, s.readers, s.held = nil, nil, nil
 		s.recoverUntilUp(true)
 	}
 	s.disk.left = -1
@@ -461,10 +464,15 @@ func (s *sim) compareStream(tx *ese.Tx, id int, r row) {
 	if err != nil {
 		s.fatal("row %d: stream %d: %v", id, r.stream, err)
 	}
-	if s.rng.IntN(8) == 0 && len(s.readers) < 8 {
-		s.readers = append(s.readers, reader{rd, r.body})
-	} else {
-		defer func() { _ = rd.Close() }()
+	defer func() { _ = rd.Close() }()
+	// Not of a stream that its own transaction may still take back.
+	if tx.ReadOnly() && s.rng.IntN(4) == 0 && len(s.readers) < 8 {
+		// One that has read nothing yet, so that it must go to the file later.
+		later, err := tx.OpenStream(s.db, r.stream)
+		if err != nil {
+			s.fatal("row %d: stream %d: %v", id, r.stream, err)
+		}
+		s.readers = append(s.readers, reader{later, r.body})
 	}
 	got := make([]byte, rd.Size())
 	if _, err := rd.ReadAt(got, 0); err != nil || !bytes.Equal(got, r.body) {
@@ -487,6 +495,8 @@ func (s *sim) step() {
 		s.snapshot()
 	case k < 4 && len(s.readers) > 0:
 		s.readOn()
+	case k < 4 && s.rng.IntN(4) == 0:
+		s.endHeld()
 	case len(s.open) == 0 || (k < 7 && len(s.open) < 4):
 		s.open = append(s.open, &simTx{
 			tx: s.in.Begin(), view: s.history[len(s.history)-1].clone(), changes: map[int]*row{},
@@ -526,8 +536,22 @@ func (s *sim) snapshot() {
 	if err != nil || n < s.acked || n >= len(s.history) {
 		s.fatal("a snapshot shows %d commits, %d are durable: %v", n, s.acked, err)
 	}
+	if s.held == nil && s.rng.IntN(2) == 0 {
+		s.held, s.heldState = tx, s.history[n]
+		return
+	}
 	s.compare(tx, s.history[n])
 	_ = tx.Rollback()
+}
+
+// endHeld looks once more at a snapshot that has been open for a while.
+func (s *sim) endHeld() {
+	if s.held == nil {
+		return
+	}
+	s.compare(s.held, s.heldState)
+	_ = s.held.Rollback()
+	s.held = nil
 }
 
 func (s *sim) randomRow(x *simTx) (row, *ese.Row) {
@@ -697,6 +721,7 @@ func (s *sim) finish() {
 	for len(s.readers) > 0 {
 		s.readOn()
 	}
+	s.endHeld()
 	tx := s.in.BeginReadLatest()
 	s.compare(tx, s.history[len(s.history)-1])
 	_ = tx.Rollback()

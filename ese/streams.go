@@ -227,7 +227,8 @@ type StreamReader struct {
 	done bool
 }
 
-// OpenStream opens a stream for reading. ErrNotFound when there is none.
+// OpenStream opens a stream for reading. ErrNotFound when there is none. The reader of a
+// stream that the transaction itself has written is good only if the transaction commits.
 func (tx *Tx) OpenStream(db *Database, id StreamID) (*StreamReader, error) {
 	if tx.done {
 		return nil, ErrTxDone
