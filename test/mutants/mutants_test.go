@@ -25,11 +25,11 @@ var mutants = []mutant{
 	},
 	{
 		"no double-write", "ese/internal/cache/write.go",
-		"if err := f.writeDouble(out); err != nil {", "if err := error(nil); err != nil {",
+		"if _, err := f.double.WriteAt(buf, 0); err != nil {", "if err := error(nil); err != nil {",
 	},
 	{
 		"double-write not synced", "ese/internal/cache/write.go",
-		"return f.double.SyncData()\n", "return nil\n",
+		"return pages, f.double.SyncData()\n", "return pages, nil\n",
 	},
 	{
 		"pages not synced after the batch", "ese/internal/cache/write.go",

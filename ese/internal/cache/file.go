@@ -24,6 +24,8 @@ type File struct {
 	growMu sync.Mutex
 	dbtime atomic.Uint64
 	mended atomic.Uint64
+
+	doubleBuf []byte // a batch on its way; guarded by the cache's flushMu
 }
 
 // Register takes over an open database file and its double-write file. dbtime is the highest

@@ -126,13 +126,20 @@ func (c *Cache) writePages(out []outPage) error {
 
 // writeBatch writes pages of one file: double-write first, then in place.
 func (f *File) writeBatch(out []outPage) error {
-	if err := f.writeDouble(out); err != nil {
+	pages, err := f.writeDouble(out)
+	if err != nil {
 		return fmt.Errorf("double-write file of %s: %w", f.Name, err)
 	}
-	for i := range out {
-		if _, err := f.f.WriteAt(out[i].copy, out[i].no.Offset(f.size)); err != nil {
+	// Pages in a row go out in one write.
+	for i := 0; i < len(out); {
+		j := i + 1
+		for j < len(out) && out[j].no == out[j-1].no+1 {
+			j++
+		}
+		if _, err := f.f.WriteAt(pages[i*f.size:j*f.size], out[i].no.Offset(f.size)); err != nil {
 			return fmt.Errorf("page %d of %s: %w", out[i].no, f.Name, err)
 		}
+		i = j
 	}
 	if err := f.f.SyncData(); err != nil {
 		return fmt.Errorf("sync %s: %w", f.Name, err)
@@ -154,23 +161,28 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// writeDouble writes the batch to the double-write file and syncs it.
-func (f *File) writeDouble(out []outPage) error {
-	head := make([]byte, doubleHeader, doubleHeader+len(out)*f.size)
+// writeDouble writes the batch to the double-write file and syncs it. It returns the pages
+// one behind the other.
+func (f *File) writeDouble(out []outPage) ([]byte, error) {
+	n := doubleHeader + len(out)*f.size
+	if cap(f.doubleBuf) < n {
+		f.doubleBuf = make([]byte, n)
+	}
+	buf := f.doubleBuf[:n]
+	head, pages := buf[:doubleHeader], buf[doubleHeader:]
+	clear(head)
 	binary.LittleEndian.PutUint32(head[4:], doubleMagic)
 	binary.LittleEndian.PutUint32(head[8:], uint32(len(out)))
 	for i := range out {
+		copy(pages[i*f.size:], out[i].copy)
 		binary.LittleEndian.PutUint32(head[12+8*i:], uint32(out[i].no))
 		binary.LittleEndian.PutUint32(head[16+8*i:], crc32.Checksum(out[i].copy, castagnoli))
 	}
 	binary.LittleEndian.PutUint32(head, crc32.Checksum(head[4:], castagnoli))
-	for i := range out {
-		head = append(head, out[i].copy...)
+	if _, err := f.double.WriteAt(buf, 0); err != nil {
+		return nil, err
 	}
-	if _, err := f.double.WriteAt(head, 0); err != nil {
-		return err
-	}
-	return f.double.SyncData()
+	return pages, f.double.SyncData()
 }
 
 // RestoreTorn writes back the pages of the last batch that are not in place as they were
