@@ -1,0 +1,221 @@
+//go:build linux
+
+package interop_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program builds the server once for all tests.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "pillarbox-interop")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "pillarbox")
+	out, err := exec.Command("go", "build", "-o", bin, "pillarbox/cmd/pillarbox").CombinedOutput()
+	if err != nil {
+		return bin, fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if bin, _ := program(); bin != "" {
+		_ = os.RemoveAll(filepath.Dir(bin))
+	}
+	os.Exit(code)
+}
+
+// output collects what a server writes; its Write is called by exec's goroutine.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// site is a server's folder and, while it runs, the server.
+type site struct {
+	t    *testing.T
+	bin  string
+	dir  string
+	base int
+	cmd  *exec.Cmd
+	out  *output
+	done chan error // the server's end
+}
+
+// newSite starts a server on a new folder with the accounts alice and bob, password pw.
+func newSite(t *testing.T, base int) *site {
+	t.Helper()
+	bin, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, bin: bin, dir: t.TempDir(), base: base}
+	t.Cleanup(s.cleanup)
+	s.mustStart()
+	return s
+}
+
+// at is the same server on another folder, not started.
+func (s *site) at(t *testing.T, dir string) *site {
+	o := &site{t: t, bin: s.bin, dir: dir, base: s.base}
+	t.Cleanup(o.cleanup)
+	return o
+}
+
+// cleanup ends a server that the test left behind.
+func (s *site) cleanup() {
+	if s.cmd == nil {
+		return
+	}
+	if s.t.Failed() {
+		s.t.Logf("the server said:\n%s", last(s.out.String(), 4000))
+	}
+	_ = s.cmd.Process.Kill()
+	<-s.done
+	s.cmd = nil
+}
+
+func last(text string, n int) string { return text[max(0, len(text)-n):] }
+
+// start runs the server until it is ready; an error has what it said when it ended instead.
+func (s *site) start() error {
+	s.out, s.done = &output{}, make(chan error, 1)
+	s.cmd = exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", strconv.Itoa(s.base),
+		"--password", "pw")
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	if err := s.cmd.Start(); err != nil {
+		s.cmd = nil
+		return err
+	}
+	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(s.cmd, s.done)
+	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); {
+		select {
+		case err := <-s.done:
+			s.cmd = nil
+			if err == nil {
+				err = errors.New("status 0")
+			}
+			return fmt.Errorf("%w: %s", err, s.out)
+		case <-time.After(10 * time.Millisecond):
+			if strings.Contains(s.out.String(), "is ready") {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("not ready after a minute: %s", s.out)
+}
+
+func (s *site) mustStart() {
+	s.t.Helper()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("start: %v", err)
+	}
+}
+
+// stop ends the server by SIGTERM, which must give status 0 within 15 s.
+func (s *site) stop() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	select {
+	case err := <-s.done:
+		s.cmd = nil
+		if err != nil {
+			s.t.Errorf("SIGTERM: %v\n%s", err, last(s.out.String(), 4000))
+		}
+	case <-time.After(15 * time.Second):
+		s.t.Error("the server still runs 15 s after SIGTERM")
+		s.cleanup()
+	}
+}
+
+// kill ends the server by SIGKILL.
+func (s *site) kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.done
+	s.cmd = nil
+}
+
+// configure changes the config file: each pair of edits is what was and what shall be.
+func (s *site) configure(edits ...string) {
+	s.t.Helper()
+	name := filepath.Join(s.dir, "pillarbox.toml")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text := string(b)
+	for i := 0; i < len(edits); i += 2 {
+		if !strings.Contains(text, edits[i]) {
+			s.t.Fatalf("%s has no %q:\n%s", name, edits[i], text)
+		}
+		text = strings.Replace(text, edits[i], edits[i+1], 1)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// proc reads one number of /proc/PID/status, in KiB.
+func (s *site) proc(key string) int {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for l := range strings.Lines(string(b)) {
+		if f := strings.Fields(l); len(f) > 1 && f[0] == key+":" {
+			n, _ := strconv.Atoi(f[1])
+			return n
+		}
+	}
+	s.t.Fatalf("no %s", key)
+	return 0
+}
+
+// files is how many file descriptors the server has open.
+func (s *site) files() int {
+	s.t.Helper()
+	d, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return len(d)
+}
+
+// bounded fails the test when the server ever held more than 256 MiB.
+func (s *site) bounded() {
+	s.t.Helper()
+	kib := s.proc("VmHWM")
+	s.t.Logf("memory at most %d MiB", kib>>10)
+	if kib > 256<<10 {
+		s.t.Errorf("the server used %d MiB of memory", kib>>10)
+	}
+}
