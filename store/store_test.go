@@ -568,8 +568,9 @@ func TestReadWhileExpunged(t *testing.T) {
 	}
 }
 
-// TestSharedSyncs delivers to one mailbox from 64 connections at once: the deliveries share
-// syncs and give each UID once.
+// TestSharedSyncs delivers to one mailbox from 64 connections at once: each UID is given once,
+// and a lone delivery costs one sync. How many syncs the 64 share is measured on a real disk
+// by test/cost; here a sync takes no time and nothing gathers behind it.
 func TestSharedSyncs(t *testing.T) {
 	fs := vfs.NewCounter(vfs.NewMem())
 	b := open(t, ese.Options{FS: fs}, Options{})
@@ -594,7 +595,7 @@ func TestSharedSyncs(t *testing.T) {
 	}
 	syncs := fs.Syncs(".log") - before
 	t.Logf("%d deliveries, %d syncs of the log", len(all), syncs)
-	if syncs > int64(len(all))/2 {
+	if syncs > int64(len(all)) {
 		t.Errorf("%d syncs for %d deliveries", syncs, len(all))
 	}
 	// A lone delivery costs one.

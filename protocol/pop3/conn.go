@@ -119,9 +119,7 @@ func (c *conn) serve() {
 		if p := recover(); p != nil {
 			c.s.o.Logger.Error("panic in a POP3 session", "panic", p, "stack", string(debug.Stack()))
 		}
-		if c.drop != nil {
-			c.drop.Close()
-		}
+		c.release()
 		_ = c.nc.Close()
 	}()
 	if c.s.o.ImplicitTLS && !c.handshake() {

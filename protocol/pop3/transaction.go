@@ -180,12 +180,24 @@ func (c *conn) update() {
 			idx = append(idx, i)
 		}
 	}
+	var err error
 	if len(idx) > 0 {
-		if err := c.drop.Remove(c.ctx, idx); err != nil {
-			e := replyFor(err)
-			c.err(&Error{e.Code, "some deleted messages were not removed: " + e.Message})
-			return
-		}
+		err = c.drop.Remove(c.ctx, idx)
+	}
+	// Free before the reply: who has read it may log in again at once.
+	c.release()
+	if err != nil {
+		e := replyFor(err)
+		c.err(&Error{e.Code, "some deleted messages were not removed: " + e.Message})
+		return
 	}
 	c.ok("closing")
+}
+
+// release gives the maildrop free, once.
+func (c *conn) release() {
+	if c.drop != nil {
+		c.drop.Close()
+		c.drop = nil
+	}
 }

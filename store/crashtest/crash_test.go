@@ -30,7 +30,7 @@ func TestCrash(t *testing.T) {
 		"pages written with uncommitted changes": e.Uncommitted, "torn pages restored": e.Torn,
 		"transactions undone by recovery": e.UndoneInRecovery,
 	} {
-		if n < 10 {
+		if n < uint64(*seeds)/50 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
 		}
 	}
