@@ -42,7 +42,7 @@ func importOrder() [][]string {
 		{"service/imapd", "service/pop3d", "service/smtpd", "service/webd"},
 		{"server"},
 		{"cmd/eseutil", "cmd/pillarbox"},
-		{"test/cost", "test/kill", "test/mutants"},
+		{"test/cost", "test/interop", "test/kill", "test/mutants"},
 	}
 }
 
