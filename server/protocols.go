@@ -32,7 +32,11 @@ func (s *Server) makeService(v service) protocolServer {
 			Logger:        s.logger,
 		})
 	}
-	return httpService{Server: s.web(v), tls: v.implicitTLS()}
+	h := httpService{Server: s.web(v), tls: v.implicitTLS()}
+	if h.tls && browsersRefuse(s.port(serviceHTTP)) {
+		h.either = s.cert.tlsConfig
+	}
+	return h
 }
 
 func (s *Server) smtp(v service) *smtp.Server {

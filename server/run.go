@@ -104,13 +104,25 @@ func (s *Server) readyLine() string {
 		parts = append(parts, fmt.Sprintf("%s %s", b.service, b.listener.Addr()))
 	}
 	line := "Pillarbox is ready: " + strings.Join(parts, ", ")
-	if a := s.address(serviceHTTP); a != nil {
-		host := a.IP.String()
-		if a.IP.IsUnspecified() {
-			host = "localhost"
-		}
-		line += "; set up your mail program: http://" +
-			net.JoinHostPort(host, fmt.Sprint(a.Port)) + "/"
+	if page := s.startPage(); page != "" {
+		line += "; set up your mail program: " + page
 	}
 	return line
+}
+
+// startPage is the address to open in a browser: that of the HTTP port, or where browsers
+// refuse that one, of the HTTPS port, which then takes HTTP too.
+func (s *Server) startPage() string {
+	a := s.address(serviceHTTP)
+	if a == nil {
+		return ""
+	}
+	if tls := s.address(serviceHTTPS); tls != nil && browsersRefuse(a.Port) {
+		a = tls
+	}
+	host := a.IP.String()
+	if a.IP.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, fmt.Sprint(a.Port)) + "/"
 }

@@ -183,11 +183,16 @@ func (s *Server) clientHost() string {
 type httpService struct {
 	*http.Server
 	tls bool
+	// either takes HTTP on the HTTPS port too.
+	either func() *tls.Config
 }
 
 // Serve serves until Shutdown.
 func (h httpService) Serve(l net.Listener) error {
-	if h.tls {
+	switch {
+	case h.either != nil:
+		return h.Server.Serve(&eitherListener{l, h.either})
+	case h.tls:
 		return h.ServeTLS(l, "", "")
 	}
 	return h.Server.Serve(l)
