@@ -14,6 +14,11 @@ type Row struct {
 	t    *Table
 	vals []Value
 	set  []bool
+
+	// Memory of encode, used again for each row.
+	fields []record.Field
+	arena  []byte
+	rec    []byte
 }
 
 // NewRow returns an empty row of the table.
@@ -115,13 +120,14 @@ func (v *RowView) parse(raw []byte) error {
 // maxInlineLong is how much of a long value may stay in the record (cbLVIntrinsicMost).
 const maxInlineLong = 1023
 
-// encode makes the stored record from the row's values laid over old (nil for a new row).
+// encode makes the stored record from the row's values laid over old (nil for a new row). It
+// is valid until the row is encoded again.
 // Long values that do not fit are written to the long-value tree; dropped collects the ids
 // of those that the new record no longer refers to.
 func (r *Row) encode(tx *Tx, old *RowView) (rec []byte, dropped []uint32, err error) {
 	t := r.t
-	fields := make([]record.Field, 0, len(t.cols))
-	var arena []byte
+	fields, arena := r.fields[:0], r.arena[:0]
+	defer func() { r.fields, r.arena = fields, arena }()
 	for _, c := range t.cols {
 		f := record.Field{ID: c.id, LongValue: c.long()}
 		if old != nil && !r.set[c.pos] {
@@ -178,8 +184,9 @@ func (r *Row) fit(tx *Tx, fields []record.Field) ([]byte, error) {
 			}
 		}
 		if worst < 0 || len(fields[worst].Data) <= maxInlineLong {
-			rec, err := r.t.layout.Encode(nil, fields, false)
+			rec, err := r.t.layout.Encode(r.rec[:0], fields, false)
 			if err == nil && len(rec) <= limit {
+				r.rec = rec
 				return rec, nil
 			}
 			if err != nil && !errors.Is(err, record.ErrTooBig) {
