@@ -238,11 +238,15 @@ func (c *conn) step() error {
 // whose length stands in cmd.literal.
 func (c *conn) readCommand() (*request, error) {
 	cmd := &request{tag: "*"}
+	longest := maxLine
+	if c.state == stateNotAuthenticated {
+		longest = maxGuest
+	}
 	var buf []byte
 	for {
 		start := len(buf)
 		var err error
-		if buf, err = c.in.appendLine(buf, maxLine); err != nil {
+		if buf, err = c.in.appendLine(buf, longest); err != nil {
 			return cmd, err
 		}
 		line := buf[start:]
@@ -268,11 +272,11 @@ func (c *conn) readCommand() (*request, error) {
 }
 
 func (c *conn) readLiteral(buf []byte, n int64, nonSync bool) ([]byte, error) {
-	limit := int64(maxLiteral)
+	limit, whole := int64(maxLiteral), int64(maxCommand)
 	if c.state == stateNotAuthenticated {
-		limit = bufferSize // names and passwords need no more
+		limit, whole = bufferSize, maxGuest // names and passwords need no more
 	}
-	if n > limit || int64(len(buf))+n > maxCommand {
+	if n > limit || int64(len(buf))+n > whole {
 		if nonSync {
 			return buf, errCommandTooLong
 		}

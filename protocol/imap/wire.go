@@ -16,6 +16,7 @@ const (
 	maxLine    = 64 << 10
 	maxLiteral = 64 << 10
 	maxCommand = 1 << 20
+	maxGuest   = 32 << 10 // of a command before login: strangers get little memory
 	bufferSize = 4 << 10
 )
 

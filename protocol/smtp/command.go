@@ -184,7 +184,7 @@ func (c *conn) mailFrom(arg string) {
 		return
 	}
 	if err := c.session.Mail(c.ctx, from, opts); err != nil {
-		c.replyError(replyFor(err, errLocal))
+		c.refuseAddress(err)
 		return
 	}
 	c.clearMail()
@@ -229,9 +229,19 @@ func (c *conn) rcptTo(arg string) {
 		return
 	}
 	if err := c.session.Rcpt(c.ctx, to, opts); err != nil {
-		c.replyError(replyFor(err, errLocal))
+		c.refuseAddress(err)
 		return
 	}
 	c.rcpts++
 	c.reply(250, "2.1.5", "recipient ok")
+}
+
+// refuseAddress replies to an address that the Session does not take. From strangers it counts
+// as an error, so that nobody tries out a dictionary of names in one session.
+func (c *conn) refuseAddress(err error) {
+	e := replyFor(err, errLocal)
+	if e.Code/100 == 5 && c.info.User == "" {
+		c.errors++
+	}
+	c.replyError(e)
 }

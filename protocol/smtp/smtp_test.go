@@ -454,6 +454,33 @@ func TestLimitsAndPanic(t *testing.T) {
 	t.Error("the place of an ended connection is not free")
 }
 
+// Who tries out names is sent away; a user with an old address book is not.
+func TestRefusedAddressesCount(t *testing.T) {
+	for _, user := range []bool{false, true} {
+		s, _ := testServer(t, func(o *Options) {
+			o.MaxErrors, o.Auth = 5, true
+			o.PlaintextAuth = func(net.Addr) bool { return true }
+		})
+		nc := dial(t, listen(t, s))
+		br := bufio.NewReader(nc)
+		expect(t, br, "220")
+		command(t, nc, br, "HELO c.test", "250")
+		if user {
+			command(t, nc, br, "AUTH PLAIN AGFsaWNlAHNlY3JldA==", "235")
+		}
+		command(t, nc, br, "MAIL FROM:<a@c.test>", "250")
+		for range 5 {
+			command(t, nc, br, "RCPT TO:<unknown@mx.test>", "550 5.1.1")
+		}
+		if user {
+			command(t, nc, br, "RCPT TO:<bob@mx.test>", "250")
+			continue
+		}
+		expect(t, br, "421 4.7.0")
+		expectEOF(t, br)
+	}
+}
+
 func newTestClient(t *testing.T, addr string) *Client {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
