@@ -12,7 +12,6 @@ import (
 
 	"pillarbox/directory"
 	"pillarbox/ese"
-	"pillarbox/mail"
 	"pillarbox/mail/address"
 	"pillarbox/protocol/smtp"
 	"pillarbox/store"
@@ -43,8 +42,9 @@ type Envelope struct {
 	// Unverified says that the sender claims an address of ours and did not log in: the copies
 	// here get the keyword $Unverified (mail.md 5).
 	Unverified bool
-	// Check sees the message's map before it is accepted; its error refuses the message.
-	Check func(*mail.Structure) error
+	// CheckFrom sees the From field of a submission before it is accepted, unfolded and whole,
+	// which the message's map need not hold; its error refuses the message.
+	CheckFrom func(from string) error
 }
 
 // Accept takes the message that r yields, whose lines end in CRLF, and answers when it is on
@@ -67,11 +67,6 @@ func (t *Transport) Accept(ctx context.Context, e *Envelope, r io.Reader) (Queue
 		return "", err
 	}
 	defer c.Discard()
-	if e.Check != nil {
-		if err := e.Check(c.Structure()); err != nil {
-			return "", err
-		}
-	}
 	p, err := t.plan(e, now)
 	if err != nil {
 		return "", err
@@ -141,6 +136,15 @@ func (t *Transport) receive(m *message, e *Envelope, r io.Reader) (*store.Conten
 	if h.received > maxReceived {
 		return nil, &smtp.Error{
 			Code: 554, Enhanced: [3]int{5, 4, 6}, Message: "too many hops: a mail loop",
+		}
+	}
+	if e.CheckFrom != nil {
+		from, err := h.fromField()
+		if err == nil {
+			err = e.CheckFrom(from)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return t.finish(m, e.UTF8, w, len(block), returnPathLen)

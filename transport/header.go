@@ -6,12 +6,15 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"pillarbox/protocol/smtp"
 )
 
 const (
 	maxReceived  = 50       // RFC 5321 6.3
 	copyBuffer   = 32 << 10 // also how much of a header line is looked at at once
 	maxFieldName = 100
+	maxFrom      = 4 << 10 // of the From of a submission
 )
 
 // headerPass copies a message and looks at its header on the way. Without edit it changes no
@@ -24,6 +27,9 @@ type headerPass struct {
 
 	received           int
 	hasDate, hasID     bool
+	froms              int    // From fields seen
+	from               []byte // what they hold, up to a little more than maxFrom
+	inFrom             bool
 	begun, drop, ended bool
 }
 
@@ -74,6 +80,9 @@ func (h *headerPass) piece(w io.Writer, piece []byte, first bool) error {
 		}
 	}
 	h.begun = true
+	if h.inFrom && !h.ended && len(h.from) <= maxFrom {
+		h.from = append(h.from, piece[:min(len(piece), maxFrom)]...)
+	}
 	if h.drop {
 		return nil
 	}
@@ -90,7 +99,7 @@ func (h *headerPass) line(w io.Writer, piece []byte) error {
 	if piece[0] == ' ' || piece[0] == '\t' {
 		return nil // the field goes on, and is dropped or not like its first line
 	}
-	h.drop = false
+	h.drop, h.inFrom = false, false
 	name, ok := fieldName(piece)
 	if !ok {
 		if !h.begun && h.edit {
@@ -112,8 +121,28 @@ func (h *headerPass) line(w io.Writer, piece []byte) error {
 		h.hasID = true
 	case "bcc":
 		h.drop = h.edit
+	case "from":
+		h.froms++
+		h.inFrom = h.edit
 	}
 	return nil
+}
+
+// fromField is the value of From, empty when there is none. Two of them are refused (RFC 5322
+// 3.6), since programs differ in which one they show, and so is one too long to judge.
+func (h *headerPass) fromField() (string, error) {
+	switch {
+	case h.froms > 1:
+		return "", &smtp.Error{
+			Code: 550, Enhanced: [3]int{5, 6, 0}, Message: "the message has more than one From",
+		}
+	case len(h.from) > maxFrom:
+		return "", &smtp.Error{
+			Code: 550, Enhanced: [3]int{5, 6, 0}, Message: "the From of the message is too long",
+		}
+	}
+	_, value, _ := bytes.Cut(h.from, []byte(":"))
+	return string(bytes.ReplaceAll(value, []byte("\r\n"), nil)), nil
 }
 
 // end adds what is missing at the end of the header.

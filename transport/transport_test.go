@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 	loop := strings.Repeat("Received: x\r\n", maxReceived+1) + text
 	refusal := &smtp.Error{Code: 550, Enhanced: [3]int{5, 7, 1}, Message: "not yours"}
 	checked := envelope("a@b.test", "alice@here.test")
-	checked.Check = func(*mail.Structure) error { return refusal }
+	checked.CheckFrom = func(string) error { return refusal }
 	broken := errors.New("connection lost")
 	tests := []struct {
 		name string

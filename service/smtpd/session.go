@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"pillarbox/directory"
-	"pillarbox/mail"
 	"pillarbox/mail/address"
 	"pillarbox/protocol/smtp"
 	"pillarbox/store"
@@ -88,7 +87,7 @@ func (s *session) Mail(ctx context.Context, from smtp.Path, opts smtp.MailOption
 		},
 	}
 	if s.user != nil {
-		s.envelope.Check = s.checkFrom
+		s.envelope.CheckFrom = s.checkFrom
 	}
 	return nil
 }
@@ -179,12 +178,13 @@ func (s *session) recipient(a address.Address) error {
 }
 
 // checkFrom refuses a header From that is not the user's (mail.md 4).
-func (s *session) checkFrom(st *mail.Structure) error {
+func (s *session) checkFrom(from string) error {
 	const most = 100
-	if st.Root.Envelope == nil {
-		return nil
+	list := address.ParseList(from, most)
+	if len(list) == most {
+		return reply(550, [3]int{5, 6, 0}, "the From of the message has too many addresses")
 	}
-	for _, e := range address.ParseList(st.Root.Envelope.From, most) {
+	for _, e := range list {
 		if e.Kind == address.Mailbox && !s.o.Directory.Owns(s.user.ID, e.Address) {
 			return reply(550, [3]int{5, 7, 1}, "the From of the message is not an address of yours")
 		}

@@ -255,6 +255,30 @@ func TestSubmission(t *testing.T) {
 		{"notification", "", "bob@here.test", own, "250 2.0.0"},
 		{"another's sender", "bob@here.test", "bob@here.test", own, "550 5.7.1"},
 		{"another's From", "alice@here.test", "bob@here.test", text, "550 5.7.1"},
+		{
+			"another's From behind ours", "alice@here.test", "bob@here.test",
+			"From: alice@here.test\r\n" + text, "550 5.6.0",
+		},
+		{
+			"another's From behind a long name", "alice@here.test", "bob@here.test",
+			"From: alice@here.test,\r\n \"" + strings.Repeat("x", 3000) + "\" <joe@there.test>\r\n\r\n",
+			"550 5.7.1",
+		},
+		{
+			"many of ours", "alice@here.test", "bob@here.test",
+			"From: " + strings.Repeat("alice@here.test,\r\n ", 120) + "joe@there.test\r\n\r\n",
+			"550 5.6.0",
+		},
+		{
+			"From of 5 KiB", "alice@here.test", "bob@here.test",
+			"From: " + strings.Repeat("(x)", 1700) + "joe@there.test\r\n\r\n", "550 5.6.0",
+		},
+		{
+			"another's From behind full fields", "alice@here.test", "bob@here.test",
+			"To: " + strings.Repeat("a@b.test, ", 1700) + "a@b.test\r\nCc: " +
+				strings.Repeat("a@b.test, ", 1700) + "a@b.test\r\nReferences: " +
+				strings.Repeat("<a@b.test> ", 1700) + "\r\n" + text, "550 5.7.1",
+		},
 		{"unknown here", "alice@here.test", "nobody@here.test", own, "550 5.1.1"},
 	}
 	for _, tt := range tests {
