@@ -28,14 +28,6 @@ func (in *Instance) start() {
 	go in.writer()
 }
 
-// wakeCleaner tells the cleaner that a transaction has ended.
-func (in *Instance) wakeCleaner() {
-	select {
-	case in.wake <- struct{}{}:
-	default:
-	}
-}
-
 // cleaner makes lazy commits durable and cleans up after transactions.
 func (in *Instance) cleaner() {
 	defer in.done.Done()
@@ -54,6 +46,9 @@ func (in *Instance) cleaner() {
 			if err := in.WaitDurable(end); err != nil {
 				return
 			}
+		}
+		if in.growing() != nil {
+			continue // cleaning up writes log, which is for commits and rollbacks now
 		}
 		in.try(func() error { return in.cleanVersions(64) })
 		in.try(in.freeStreams)
@@ -85,9 +80,11 @@ func (in *Instance) writer() {
 
 // try runs one step; an error stops the instance.
 func (in *Instance) try(step func() error) {
-	if err := step(); err != nil && in.usable() == nil && !errors.Is(err, ErrWriteConflict) {
-		in.fail(err)
+	err := step()
+	if err == nil || in.usable() != nil || errors.Is(err, ErrWriteConflict) || errors.Is(err, ErrLogDiskFull) {
+		return
 	}
+	in.fail(err)
 }
 
 // Step does one piece of background work, number n of Steps. With Options.Manual the owner

@@ -411,17 +411,18 @@ func (tx *Tx) CreateTable(db *Database, def TableDef) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	mark := tx.v.Mark()
 	if err := tx.makeTable(t); err != nil {
-		return nil, fmt.Errorf("create table %s: %w", def.Name, err)
+		return nil, fmt.Errorf("create table %s: %w", def.Name, tx.fallBack(mark, err))
 	}
 	db.tableMu.Lock()
 	db.tables[def.Name] = t
 	db.tableMu.Unlock()
-	tx.undo = append(tx.undo, func() {
+	tx.undo = append(tx.undo, undoHook{mark, func() {
 		db.tableMu.Lock()
 		delete(db.tables, def.Name)
 		db.tableMu.Unlock()
-	})
+	}})
 	return t, nil
 }
 

@@ -38,6 +38,8 @@ type Database struct {
 	headerMu sync.Mutex
 	header   header
 
+	unmade bool // its making was interrupted; guarded by Instance.openMu
+
 	tableMu sync.RWMutex
 	tables  map[string]*Table
 	catalog *Table
@@ -71,6 +73,8 @@ func sidePath(path, ext string) string {
 // OpenDatabase returns the database with that name, attaching it when it is not, making it
 // when it is not there. A name without a separator lies in Options.Dir.
 func (in *Instance) OpenDatabase(name string) (*Database, error) {
+	in.openMu.Lock()
+	defer in.openMu.Unlock()
 	if err := in.usable(); err != nil {
 		return nil, err
 	}
@@ -78,10 +82,10 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 		if db.name != name {
 			continue
 		}
-		if db.catalog != nil {
+		if !db.unmade {
 			return db, nil
 		}
-		// A crash interrupted its making: start again.
+		// A crash or an error interrupted its making: start again.
 		if err := db.discard(); err != nil {
 			return nil, fmt.Errorf("open database %s: %w", name, err)
 		}
@@ -172,7 +176,7 @@ func (in *Instance) createDatabase(name, path string) (*Database, error) {
 	in.newSignature().Encode(rec.Signature)
 	pos, end, err := in.log.Append(logrec.TypeCreateDB, rec.Append(nil))
 	if err == nil {
-		err = in.log.FlushTo(end)
+		err = in.WaitDurable(end)
 	}
 	if err != nil {
 		return nil, err
@@ -184,10 +188,14 @@ func (in *Instance) createDatabase(name, path string) (*Database, error) {
 	if err := in.register(db); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
-	if err := db.bootstrap(); err != nil {
+	if err = db.bootstrap(); err == nil {
+		err = db.loadCatalog()
+	}
+	if err != nil {
+		db.unmade = true
 		return nil, err
 	}
-	return db, db.loadCatalog()
+	return db, nil
 }
 
 func (in *Instance) logTime() logrec.LogTime { return logrec.MakeLogTime(in.o.Now()) }
@@ -217,7 +225,10 @@ func (in *Instance) makeFiles(rec logrec.DBRec, path string, pos LogPos) (*Datab
 	if err := db.stream.Init(func(f vfs.File) error { return dbheader.WriteOne(f, sh) }); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
-	return db, in.o.FS.SyncDir(filepath.Dir(path))
+	if err := in.o.FS.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, db.closeFiles())
+	}
+	return db, nil
 }
 
 // attach opens an existing clean database.
@@ -233,7 +244,11 @@ func (in *Instance) attach(name, path string) (*Database, error) {
 	if err := in.attachFiles(db); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
-	return db, db.loadCatalog()
+	if err := db.loadCatalog(); err != nil {
+		// It goes back to what it was: clean, and not ours.
+		return nil, errors.Join(err, db.detach())
+	}
+	return db, nil
 }
 
 func (in *Instance) attachFiles(db *Database) error {
@@ -274,7 +289,7 @@ func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
 	db.headerMu.Unlock()
 	pos, end, err := in.log.Append(typ, rec.Append(nil))
 	if err == nil {
-		err = in.log.FlushTo(end)
+		err = in.WaitDurable(end)
 	}
 	return pos, err
 }

@@ -30,6 +30,9 @@ var (
 	ErrVersionStoreFull = version.ErrFull
 	// ErrLogDead: a write or sync of the log failed; the instance must be opened again.
 	ErrLogDead = wal.ErrLogDead
+	// ErrLogDiskFull: no further log file could be made. Nothing can be changed until there is
+	// space again; transactions still commit and roll back, and reads go on.
+	ErrLogDiskFull = errors.New("log disk full (-529)")
 	// ErrOutcomeUnknown: the log failed while this commit waited; opening again tells.
 	ErrOutcomeUnknown = wal.ErrOutcomeUnknown
 	// ErrLocked: another process has the storage group open.
@@ -47,7 +50,7 @@ var (
 	// ErrReadOnly: a change in a read-only transaction.
 	ErrReadOnly = errors.New("transaction is read-only")
 	// ErrClosed: the instance is closed.
-	ErrClosed = errors.New("instance is closed")
+	ErrClosed = cache.ErrClosed
 	// ErrBadValue: a value does not fit its column.
 	ErrBadValue = errors.New("value does not fit the column")
 	// ErrSchema: a table definition that cannot be.

@@ -28,6 +28,8 @@ type Instance struct {
 	env      *btree.Env
 	trees    sync.Map // version.TreeID -> *btree.Tree
 
+	openMu sync.Mutex // one opening or closing at a time
+
 	dbMu sync.RWMutex
 	dbs  map[logrec.DBID]*Database
 
@@ -39,7 +41,6 @@ type Instance struct {
 	checkpoint atomic.Uint64
 	cleanList  []version.Deleted // rows to purge, guarded by cleanMu
 	cleanMu    sync.Mutex
-	wake       chan struct{}
 	stop       chan struct{}
 	done       sync.WaitGroup
 
@@ -95,7 +96,7 @@ func Open(o Options) (*Instance, error) {
 	}
 	in := &Instance{
 		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(o.VersionBytes),
-		dbs: make(map[logrec.DBID]*Database), wake: make(chan struct{}, 1), stop: make(chan struct{}),
+		dbs: make(map[logrec.DBID]*Database), stop: make(chan struct{}),
 	}
 	if err := in.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
@@ -138,6 +139,11 @@ func (in *Instance) walOptions() wal.Options {
 		Logger: in.o.Logger, Manual: in.o.Manual,
 		BeforeGeneration: in.beforeGeneration,
 		OnDurable:        in.versions.Durable,
+		OnEvent: func(e wal.Event) {
+			if e.Kind == wal.EventDead {
+				in.fail(e.Err)
+			}
+		},
 	}
 }
 
@@ -206,6 +212,15 @@ func (in *Instance) usable() error {
 	return nil
 }
 
+// growing is nil while the log can grow. When it cannot, what is left of the current
+// generation is kept for commits and rollbacks (engine.md rule 17).
+func (in *Instance) growing() error {
+	if err := in.log.PrepareErr(); err != nil {
+		return fmt.Errorf("%w: %w", ErrLogDiskFull, err)
+	}
+	return nil
+}
+
 // Err is the error that stopped the instance, or nil while it works.
 func (in *Instance) Err() error {
 	if p := in.failed.Load(); p != nil {
@@ -231,6 +246,8 @@ func (in *Instance) nowMS() int64 {
 // Close brings every database to Clean Shutdown and closes the storage group. Transactions
 // still open are left to the next recovery, and the databases then stay dirty.
 func (in *Instance) Close() error {
+	in.openMu.Lock()
+	defer in.openMu.Unlock()
 	if in.closed.Swap(true) {
 		return nil
 	}

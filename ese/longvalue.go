@@ -51,6 +51,9 @@ func (t *Table) writeLV(tx *Tx, data []byte) ([]byte, error) {
 
 // readLV appends a long value to dst.
 func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
+	if tx.done {
+		return dst, ErrTxDone
+	}
 	lid := lidOf(id)
 	if t.lv == nil || lid == 0 {
 		return dst, fmt.Errorf("table %s: malformed long-value id %x", t.name, id)

@@ -14,6 +14,7 @@ import (
 	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/internal/page"
 	"pillarbox/ese/internal/redo"
+	"pillarbox/ese/internal/space"
 	"pillarbox/ese/internal/version"
 	"pillarbox/ese/internal/wal"
 )
@@ -392,6 +393,9 @@ func (in *Instance) loadRecovered(r *redo.Redo) error {
 	return nil
 }
 
+// madeObjects is more than the object ids that the making of a database takes.
+const madeObjects = 32
+
 // interrupted tells whether a database without a catalog is one whose making a crash
 // interrupted: it holds nothing, and OpenDatabase makes it anew.
 func (db *Database) interrupted(err error) bool {
@@ -400,6 +404,7 @@ func (db *Database) interrupted(err error) bool {
 	if !blank && !errors.Is(err, ErrNotFound) {
 		return false
 	}
-	db.catalog = nil
-	return true
+	// Making it anew removes the file: never one that has grown since it was made.
+	db.unmade = db.file.Pages() <= space.MinPages && db.lastObj.Load() <= madeObjects
+	return db.unmade
 }

@@ -2,6 +2,7 @@ package ese
 
 import (
 	"errors"
+	"time"
 
 	"pillarbox/ese/internal/stream"
 )
@@ -37,10 +38,9 @@ func (in *Instance) freeStreams() error {
 // list collects the streams to be freed.
 func (s *streamSpace) list() error {
 	in := s.db.in
-	seq := in.versions.Last()
 	tx := in.BeginReadLatest()
 	defer func() { _ = tx.Rollback() }()
-	now := in.o.Now().UnixMilli()
+	now := in.o.Now()
 	var ids []StreamID
 	left := false
 	c := tx.Cursor(s.looseT.primary)
@@ -50,21 +50,27 @@ func (s *streamSpace) list() error {
 	ok, err := c.First()
 	for ; ok && err == nil && len(ids) < freeBatch; ok, err = c.Next() {
 		id := StreamID(c.Row().Int(s.cLoose))
-		s.mu.Lock()
-		live := s.writers[id]
-		s.mu.Unlock()
 		unowned := c.Row().Int(s.cKind) == looseUnowned
-		if unowned && id >= s.firstID && (live || now < c.Row().Int(s.cUntil)) {
+		if unowned && id >= s.firstID && (s.leased(id, now) || now.UnixMilli() < c.Row().Int(s.cUntil)) {
 			left = true
 			continue
 		}
 		ids = append(ids, id)
 	}
 	s.mu.Lock()
-	s.garbage, s.gseq = ids, seq
+	// All that tx saw deleted is deleted for snapshots from its own on, and for none before.
+	s.garbage, s.gseq = ids, tx.v.Begin
 	s.loose = s.loose || left || ok
 	s.mu.Unlock()
 	return err
+}
+
+// leased tells whether a stream's writer is at work or has ended less than leaseTime ago.
+func (s *streamSpace) leased(id StreamID, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until, ok := s.writers[id]
+	return ok && (until.IsZero() || now.Before(until))
 }
 
 // free frees the listed streams, one transaction each.

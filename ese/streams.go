@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"pillarbox/ese/internal/stream"
 )
@@ -82,7 +83,7 @@ func (db *Database) NewStream() (*StreamWriter, error) {
 	s := &db.streams
 	w := &StreamWriter{db: db, id: s.newID(), buf: make([]byte, 0, stream.MaxPayload), open: true}
 	s.mu.Lock()
-	s.writers[w.id] = true
+	s.writers[w.id] = time.Time{}
 	s.loose = true
 	s.mu.Unlock()
 	err := w.short(func(tx *Tx) error {
@@ -115,6 +116,7 @@ func (w *StreamWriter) short(fn func(*Tx) error) error {
 		if !errors.Is(err, ErrWriteConflict) {
 			return err
 		}
+		tx.v.AwaitBlocker(w.db.in.stop)
 	}
 }
 
@@ -169,6 +171,10 @@ func (w *StreamWriter) Close() error {
 	}
 	w.open = false
 	w.buf = nil
+	s := &w.db.streams
+	s.mu.Lock()
+	s.writers[w.id] = w.db.in.o.Now().Add(leaseTime)
+	s.mu.Unlock()
 	return w.err
 }
 
@@ -195,6 +201,11 @@ func (tx *Tx) AdoptStream(db *Database, id StreamID) error {
 	if err := tx.Delete(s.looseT, Int(id)); err != nil {
 		return fmt.Errorf("adopt stream %d: %w", id, err)
 	}
+	tx.onCommit = append(tx.onCommit, func() {
+		s.mu.Lock()
+		delete(s.writers, id)
+		s.mu.Unlock()
+	})
 	return nil
 }
 

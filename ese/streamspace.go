@@ -80,8 +80,8 @@ type streamSpace struct {
 	regions []*region
 	hint    int
 	nextID  StreamID
-	firstID StreamID // ids below belong to former runs of the program
-	writers map[StreamID]bool
+	firstID StreamID               // ids below belong to former runs of the program
+	writers map[StreamID]time.Time // of unowned streams: end of the lease, zero while written
 	pins    map[StreamID]int
 	garbage []StreamID // to be freed once every snapshot is at garbageSeq
 	gseq    version.Seq
@@ -95,7 +95,7 @@ type streamSpace struct {
 
 func (s *streamSpace) init(db *Database) {
 	s.db = db
-	s.writers, s.pins = make(map[StreamID]bool), make(map[StreamID]int)
+	s.writers, s.pins = make(map[StreamID]time.Time), make(map[StreamID]int)
 }
 
 // load reads the regions and finds the next stream id. The catalog has just been read.

@@ -76,7 +76,7 @@ func (tx *Tx) Insert(r *Row) error {
 
 // fallBack undoes what a failed operation has done so far, so that it leaves no trace.
 func (tx *Tx) fallBack(mark int, err error) error {
-	if tx.v.Mark() > mark {
+	if tx.v.Mark() > mark || len(tx.made) > 0 {
 		if rerr := tx.rollbackTo(mark); rerr != nil {
 			tx.in.fail(rerr)
 			return rerr

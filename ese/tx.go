@@ -18,7 +18,15 @@ type Tx struct {
 	done    bool
 	made    []madeTree
 	regions []*region // stream space held until the end
-	undo    []func()  // run when the whole transaction rolls back
+	undo    []undoHook
+
+	onCommit []func() // run once it is committed, in order
+}
+
+// undoHook takes back in memory what the transaction did after mark changes.
+type undoHook struct {
+	mark int
+	fn   func()
 }
 
 // madeTree is a tree that the transaction made, after mark changes.
@@ -65,7 +73,10 @@ func (tx *Tx) writable() error {
 	case tx.v.ReadOnly:
 		return ErrReadOnly
 	}
-	return tx.in.usable()
+	if err := tx.in.usable(); err != nil {
+		return err
+	}
+	return tx.in.growing()
 }
 
 // Commit makes the transaction durable and returns the position of its commit record. It
@@ -106,7 +117,9 @@ func (tx *Tx) CommitLazy() (LogPos, error) {
 	}
 	tx.done = true
 	tx.releaseRegions(true)
-	tx.in.wakeCleaner()
+	for _, fn := range tx.onCommit {
+		fn()
+	}
 	return end, nil
 }
 
@@ -116,9 +129,6 @@ func (tx *Tx) Rollback() error {
 		return nil
 	}
 	err := tx.rollbackTo(0)
-	for i := len(tx.undo) - 1; i >= 0; i-- {
-		tx.undo[i]()
-	}
 	if err != nil {
 		tx.abandon()
 		return fmt.Errorf("rollback: %w", err)
@@ -149,6 +159,10 @@ func (tx *Tx) RollbackTo(sp Savepoint) error {
 }
 
 func (tx *Tx) rollbackTo(mark int) error {
+	for n := len(tx.undo); n > 0 && tx.undo[n-1].mark >= mark; n-- {
+		tx.undo[n-1].fn()
+		tx.undo = tx.undo[:n-1]
+	}
 	for {
 		if n := len(tx.made); n > 0 && tx.made[n-1].mark >= tx.v.Mark() && tx.made[n-1].mark >= mark {
 			if err := tx.unmake(tx.made[n-1].rec); err != nil {
@@ -169,8 +183,9 @@ func (tx *Tx) rollbackTo(mark int) error {
 			return err
 		}
 		tx.v.Pop()
-		if c.Op == logrec.NodeInsert {
-			// Its leaf may be empty now.
+		if c.Op == logrec.NodeInsert || c.Op == logrec.NodeUndelete {
+			// Its leaf may be empty now, or the node is a deleted one again that the cleaner
+			// has passed by.
 			tx.in.addDeletes([]version.Deleted{{Tree: c.Tree, Key: c.Key}})
 		}
 	}
@@ -181,7 +196,6 @@ func (tx *Tx) end() {
 	tx.done = true
 	tx.in.versions.End(&tx.v)
 	tx.releaseRegions(false)
-	tx.in.wakeCleaner()
 }
 
 // abandon leaves an unfinished transaction to recovery: the instance is dead. It stays among
@@ -189,7 +203,9 @@ func (tx *Tx) end() {
 func (tx *Tx) abandon() {
 	tx.done = true
 	tx.v.Abandon()
-	tx.in.fail(ErrLogDead)
+	if !tx.in.closed.Load() {
+		tx.in.fail(ErrLogDead)
+	}
 }
 
 // makeTree makes an empty tree as part of the transaction.
@@ -231,10 +247,7 @@ func (tx *Tx) unmake(rec logrec.TreeRec) error {
 func (in *Instance) Update(ctx context.Context, fn func(*Tx) error) error {
 	for {
 		tx := in.Begin()
-		err := fn(tx)
-		if err == nil {
-			_, err = tx.Commit()
-		}
+		err := tx.attempt(fn)
 		if err == nil {
 			return nil
 		}
@@ -255,11 +268,29 @@ func (in *Instance) Update(ctx context.Context, fn func(*Tx) error) error {
 	}
 }
 
-// View runs fn in a read-only transaction.
-func (in *Instance) View(fn func(*Tx) error) error {
-	tx := in.BeginRead()
+// attempt runs fn and commits. Where fn panics the transaction is rolled back, so that it
+// does not hold its rows and the checkpoint for ever.
+func (tx *Tx) attempt(fn func(*Tx) error) error {
+	returned := false
+	defer func() {
+		if !returned {
+			_ = tx.Rollback() // the panic goes on
+		}
+	}()
 	err := fn(tx)
-	return errors.Join(err, tx.Rollback())
+	returned = true
+	if err != nil {
+		return err
+	}
+	_, err = tx.Commit()
+	return err
+}
+
+// View runs fn in a read-only transaction.
+func (in *Instance) View(fn func(*Tx) error) (err error) {
+	tx := in.BeginRead()
+	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	return fn(tx)
 }
 
 // WaitDurable waits until the log is on disk up to pos.
@@ -269,6 +300,9 @@ func (in *Instance) WaitDurable(pos LogPos) error {
 	}
 	if in.log.Durable() < pos {
 		if err := in.log.FlushTo(pos); err != nil {
+			if in.closed.Load() {
+				return fmt.Errorf("%w: %w", ErrClosed, err)
+			}
 			in.fail(err)
 			return err
 		}

@@ -16,7 +16,7 @@ type Cursor struct {
 	tx   *version.Tx
 	p    page.Page // the copy; nil before the first load
 	at   int       // node of the copy the cursor stands on; may be -1 or Len
-	mark int       // tx.Mark() when the copy was made
+	seen uint64    // tx.Edits() when the copy was made
 	low  []byte    // the leaf's range: low <= key < high; empty means open
 	high []byte
 	over []override
@@ -57,7 +57,7 @@ func (c *Cursor) load(key []byte, below bool) error {
 	copy(c.p, fr.P)
 	c.settle()
 	fr.RUnlock()
-	c.mark = c.tx.Mark()
+	c.seen = c.tx.Edits()
 	c.low, c.high = c.low[:0], c.high[:0]
 	for _, st := range steps {
 		if st.i > 0 {
@@ -121,10 +121,10 @@ func (c *Cursor) Seek(key []byte) (bool, error) {
 	return c.forward()
 }
 
-// covers tells whether the copy is still good and its range holds key. A copy serves only
-// read-only transactions again: for them nothing changes.
+// covers tells whether the copy is still good and its range holds key. What others do since
+// does not show in the snapshot; only changes of the transaction itself make the copy old.
 func (c *Cursor) covers(key []byte) bool {
-	if c.p == nil || c.mark != c.tx.Mark() {
+	if c.p == nil || c.seen != c.tx.Edits() {
 		return false
 	}
 	return bytes.Compare(key, c.low) >= 0 && (len(c.high) == 0 || bytes.Compare(key, c.high) < 0)
@@ -164,7 +164,7 @@ func (c *Cursor) Next() (bool, error) {
 // refresh sets c.at behind the current key, on a new copy if the transaction has changed
 // something since.
 func (c *Cursor) refresh() error {
-	if c.mark == c.tx.Mark() {
+	if c.seen == c.tx.Edits() {
 		c.at++
 		return nil
 	}
@@ -234,7 +234,7 @@ func (c *Cursor) Prev() (bool, error) {
 		return false, nil
 	}
 	c.on = false
-	if c.mark == c.tx.Mark() {
+	if c.seen == c.tx.Edits() {
 		c.at--
 		return c.backward()
 	}

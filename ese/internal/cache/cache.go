@@ -39,8 +39,13 @@ type Stats struct {
 	Dirty, Frames     int64
 }
 
-// ErrFull reports that every frame is latched or cannot be written.
-var ErrFull = errors.New("page cache full: raise the cache size")
+// Errors of the cache.
+var (
+	// ErrFull reports that every frame is latched or cannot be written.
+	ErrFull = errors.New("page cache full: raise the cache size")
+	// ErrClosed reports a page asked for after Close.
+	ErrClosed = errors.New("instance is closed")
+)
 
 // extraFrames is how many frames beyond the limit may be made when all others are latched
 // by one structure change in a tiny cache.
@@ -76,6 +81,7 @@ type Cache struct {
 	flushMu sync.Mutex
 	io      []byte // copies of the batch being written; guarded by flushMu
 	failed  atomic.Pointer[error]
+	closed  atomic.Bool
 
 	reads, writes, batches, evictions, uncommitted atomic.Uint64
 }
@@ -103,14 +109,22 @@ func New(o Options) (*Cache, error) {
 	return c, nil
 }
 
-// Close gives the memory back. No frame may be in use.
+// Close waits for the latches and gives the memory back. Who comes later gets ErrClosed: a
+// page is only touched under its frame's latch, and no frame holds a page any more.
 func (c *Cache) Close() error {
-	if c.mem == nil {
+	if c.closed.Swap(true) {
 		return nil
 	}
-	mem := c.mem
-	c.mem, c.frames, c.extra = nil, nil, nil
-	return unmapMemory(mem)
+	for _, fr := range c.all() {
+		fr.Lock()
+		if fr.file != nil {
+			c.forget(fr)
+		}
+		fr.Unlock()
+	}
+	c.flushMu.Lock() // a batch being written is in memory of its own, but counts on the files
+	defer c.flushMu.Unlock()
+	return unmapMemory(c.mem)
 }
 
 func (c *Cache) shard(k key) *shard {
@@ -246,6 +260,9 @@ func (c *Cache) freeFrame() (*Frame, error) {
 		if fr := c.sweep(); fr != nil {
 			return fr, nil
 		}
+		if c.closed.Load() {
+			return nil, ErrClosed
+		}
 		if err := c.Failed(); err != nil {
 			return nil, err
 		}
@@ -283,7 +300,7 @@ func (c *Cache) take(fr *Frame) bool {
 	if !fr.TryLock() {
 		return false
 	}
-	if fr.first.Load() != 0 {
+	if fr.first.Load() != 0 || c.closed.Load() {
 		fr.Unlock()
 		return false
 	}
@@ -305,6 +322,9 @@ func (c *Cache) extraFrame() (*Frame, error) {
 	}
 	if len(c.extra) >= extraFrames {
 		return nil, ErrFull
+	}
+	if c.closed.Load() {
+		return nil, ErrClosed
 	}
 	fr := &Frame{c: c, P: make(page.Page, c.pageSize)}
 	fr.Lock()

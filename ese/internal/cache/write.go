@@ -33,6 +33,9 @@ func (c *Cache) WriteBatch(limit int, before logrec.LogPos) (int, error) {
 	if err := c.Failed(); err != nil {
 		return 0, err
 	}
+	if c.closed.Load() {
+		return 0, ErrClosed
+	}
 	out, pos := c.collect(c.candidates(min(limit, batchPages), before))
 	if len(out) == 0 {
 		return 0, nil
@@ -264,9 +267,7 @@ var errClosing = errors.New("page of a closed database is in use")
 // Unregister forgets a file and its clean pages; WriteAll came before.
 func (c *Cache) Unregister(f *File) error {
 	for _, fr := range c.all() {
-		if !fr.TryLock() {
-			return errClosing
-		}
+		fr.Lock() // a reader that came late holds it for a moment
 		if fr.file == f {
 			if fr.first.Load() != 0 {
 				fr.Unlock()

@@ -1,6 +1,7 @@
 package version
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,6 +21,7 @@ type Tx struct {
 	seq     atomic.Uint64 // its commit's number; 0 while it is open
 	first   atomic.Uint64 // a log position at or before its first record; 0 = no record
 	changes []*Change
+	edits   uint64 // changes made and taken back: what cursors compare
 
 	list       *txList
 	prev, next *Tx
@@ -136,6 +138,10 @@ func (tx *Tx) HasLogged() bool { return tx.first.Load() != 0 }
 // Mark is the number of changes so far; rolling back to it undoes those after.
 func (tx *Tx) Mark() int { return len(tx.changes) }
 
+// Edits rises with every change made or taken back, unlike Mark, which returns to where it
+// was: a cursor's copy is good while it stands still.
+func (tx *Tx) Edits() uint64 { return tx.edits }
+
 // Newest returns the newest change, or nil.
 func (tx *Tx) Newest() *Change {
 	if len(tx.changes) == 0 {
@@ -145,7 +151,12 @@ func (tx *Tx) Newest() *Change {
 }
 
 // Pop forgets the newest change, after it was undone.
-func (tx *Tx) Pop() { tx.changes = tx.changes[:len(tx.changes)-1] }
+func (tx *Tx) Pop() {
+	n := len(tx.changes) - 1
+	tx.changes[n] = nil
+	tx.changes = tx.changes[:n]
+	tx.edits++
+}
 
 // Commit runs write, which appends the commit record, and makes tx visible to transactions
 // that begin after it. The log position returned is the end of the record.
@@ -176,30 +187,37 @@ func (s *Store) Commit(tx *Tx, write func() (logrec.LogPos, error)) (logrec.LogP
 
 // RolledBack ends a transaction whose rollback record ends at end.
 func (s *Store) RolledBack(tx *Tx, end logrec.LogPos) {
-	first := logrec.LogPos(tx.first.Load())
-	s.addPending(pendingEnd{Seq(s.last.Load()), first, end})
+	// It makes nothing visible: a number here could run ahead of a commit behind it in the log.
+	s.addPending(pendingEnd{0, logrec.LogPos(tx.first.Load()), end})
 	s.End(tx)
 }
 
+// addPending keeps the list in the order of the log. A rollback is appended without commitMu,
+// so it may come here before or after a commit that stands on its other side.
 func (s *Store) addPending(p pendingEnd) {
 	s.pendingMu.Lock()
-	s.pending = append(s.pending, p)
-	s.pendingMu.Unlock()
+	defer s.pendingMu.Unlock()
+	i := len(s.pending)
+	for i > 0 && s.pending[i-1].end > p.end {
+		i--
+	}
+	s.pending = slices.Insert(s.pending, i, p)
 }
 
 // Durable moves the durable horizon: the log is synced up to pos.
 func (s *Store) Durable(pos logrec.LogPos) {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
-	n := 0
+	n, seq := 0, Seq(0)
 	for n < len(s.pending) && s.pending[n].end <= pos {
+		seq = max(seq, s.pending[n].seq)
 		n++
 	}
 	if n == 0 {
 		return
 	}
 	s.activeMu.Lock()
-	s.durable.Store(max(s.durable.Load(), uint64(s.pending[n-1].seq)))
+	s.durable.Store(max(s.durable.Load(), uint64(seq)))
 	s.activeMu.Unlock()
 	s.pending = append(s.pending[:0], s.pending[n:]...)
 }

@@ -58,7 +58,7 @@ type Store struct {
 
 	// The log reports a sync (Durable) also from inside an append, so this is not commitMu.
 	pendingMu sync.Mutex
-	pending   []pendingEnd // ended, end record not yet durable
+	pending   []pendingEnd // ended, end record not yet durable; in the order of the log
 
 	last    atomic.Uint64 // pre-commit horizon
 	lastPos atomic.Uint64 // end of the newest commit record
@@ -72,7 +72,7 @@ type Store struct {
 
 // pendingEnd is a transaction whose commit or rollback record ends at end.
 type pendingEnd struct {
-	seq        Seq // the horizon once the record is durable
+	seq        Seq // the horizon once the record is durable; 0 for a rollback
 	first, end logrec.LogPos
 }
 
@@ -213,6 +213,7 @@ func (s *Store) Add(tx *Tx, c Change) {
 	sh.mu.Unlock()
 	s.bytes.Add(n.size())
 	tx.changes = append(tx.changes, n)
+	tx.edits++
 }
 
 // Drop takes back the newest change of a node, after rollback restored the page under the

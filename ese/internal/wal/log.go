@@ -45,10 +45,11 @@ type Log struct {
 	sign  logrec.Signature
 	fetch *Fetcher
 
-	end     atomic.Uint64 // next record's position
-	durable atomic.Uint64
-	failure atomic.Pointer[error]
-	stats   counters
+	end        atomic.Uint64 // next record's position
+	durable    atomic.Uint64
+	failure    atomic.Pointer[error]
+	unprepared atomic.Pointer[error] // of the last try to prepare a generation
+	stats      counters
 
 	mu       sync.Mutex
 	ring     []byte

@@ -56,8 +56,22 @@ func (l *Log) Prepare() (did bool, err error) {
 	return l.prepare()
 }
 
+// PrepareErr is why the next generation could not be prepared, nil once it was. What is left
+// of the current one is then the reserve for commits and rollbacks.
+func (l *Log) PrepareErr() error {
+	if p := l.unprepared.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
 // prepare is called with prepMu held.
 func (l *Log) prepare() (did bool, err error) {
+	defer func() {
+		if err != nil {
+			l.unprepared.Store(&err)
+		}
+	}()
 	l.mu.Lock()
 	err = l.usable()
 	cur, busy, ready := l.cur, l.closing != nil, l.next != nil
@@ -90,6 +104,7 @@ func (l *Log) prepare() (did bool, err error) {
 	l.mu.Lock()
 	l.next = next
 	l.mu.Unlock()
+	l.unprepared.Store(nil)
 	return true, nil
 }
 

@@ -1,0 +1,161 @@
+package version
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"pillarbox/ese/internal/logrec"
+)
+
+// commitAt commits tx with a record that ends at end.
+func commitAt(t *testing.T, s *Store, tx *Tx, end logrec.LogPos) {
+	t.Helper()
+	if _, err := s.Commit(tx, func() (logrec.LogPos, error) { return end, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func begin(s *Store) *Tx {
+	tx := new(Tx)
+	s.Begin(tx, false, true)
+	return tx
+}
+
+// A rollback is appended without the commit lock, so it is noted early or late. Neither may
+// hold the durable horizon back behind a commit that is on disk, nor drive it past one that
+// is not.
+func TestDurableWithRollbacksAround(t *testing.T) {
+	s := NewStore(1 << 20)
+	s.RolledBack(begin(s), 300) // its record stands behind the commit's, it comes here first
+	commitAt(t, s, begin(s), 200)
+	s.Durable(200)
+	if got := s.durable.Load(); got != 1 {
+		t.Errorf("durable horizon %d after the sync of commit 1, want 1", got)
+	}
+	late := begin(s)
+	commitAt(t, s, begin(s), 500)
+	s.RolledBack(late, 400) // before commit 2 in the log, noted after it
+	s.Durable(450)
+	if got := s.durable.Load(); got != 1 {
+		t.Errorf("durable horizon %d, but commit 2 is not on disk", got)
+	}
+	s.Durable(500)
+	if got := s.durable.Load(); got != 2 || len(s.pending) != 0 {
+		t.Errorf("durable horizon %d, %d pending; want 2 and none", got, len(s.pending))
+	}
+}
+
+// TestVisibleModel runs random transactions one step at a time against a list of all states
+// that every snapshot must go on seeing.
+func TestVisibleModel(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		s := NewStore(1 << 30)
+		now := make(map[string]string) // the page
+		type snap struct {
+			tx   *Tx
+			want map[string]string
+		}
+		var snaps []snap
+		pos := logrec.LogPos(0)
+		for range 400 {
+			switch rng.IntN(4) {
+			case 0:
+				tx := new(Tx)
+				s.Begin(tx, true, true)
+				want := make(map[string]string)
+				for k, v := range now {
+					want[k] = v
+				}
+				snaps = append(snaps, snap{tx, want})
+			case 1:
+				if len(snaps) > 0 {
+					i := rng.IntN(len(snaps))
+					s.End(snaps[i].tx)
+					snaps = append(snaps[:i], snaps[i+1:]...)
+				}
+			case 2:
+				s.Clean(3)
+			default:
+				changeSome(t, s, rng, now, &pos)
+			}
+			for _, sn := range snaps {
+				for k := range 6 {
+					key := fmt.Sprint("k", k)
+					v, exists := now[key]
+					ok, got := s.Visible(sn.tx, 1, []byte(key), exists, []byte(v))
+					want, was := sn.want[key]
+					if ok != was || ok && string(got) != want {
+						t.Fatalf("seed %d: %s is %v %q, the snapshot had %v %q", seed, key, ok, got, was, want)
+					}
+				}
+			}
+		}
+		for _, sn := range snaps {
+			s.End(sn.tx)
+		}
+		s.Durable(pos)
+		s.Clean(1 << 30)
+		if s.Bytes() != 0 {
+			t.Errorf("seed %d: %d bytes are kept for nobody", seed, s.Bytes())
+		}
+	}
+}
+
+// changeSome changes a few keys in one transaction and commits or rolls it back.
+func changeSome(t *testing.T, s *Store, rng *rand.Rand, now map[string]string, pos *logrec.LogPos) {
+	t.Helper()
+	tx := begin(s)
+	for range 1 + rng.IntN(4) {
+		key := fmt.Sprint("k", rng.IntN(6))
+		if err := s.Conflict(tx, 1, []byte(key)); err != nil {
+			t.Fatal(err)
+		}
+		was, existed := now[key]
+		s.Add(tx, Change{Tree: 1, Key: []byte(key), Existed: existed, Before: []byte(was)})
+		if rng.IntN(3) == 0 {
+			delete(now, key)
+		} else {
+			now[key] = fmt.Sprint(rng.Uint32())
+		}
+	}
+	*pos += 10
+	if rng.IntN(3) > 0 {
+		commitAt(t, s, tx, *pos)
+		return
+	}
+	for c := tx.Newest(); c != nil; c = tx.Newest() {
+		delete(now, string(c.Key))
+		if c.Existed {
+			now[string(c.Key)] = string(c.Before)
+		}
+		s.Drop(c)
+		tx.Pop()
+	}
+	s.RolledBack(tx, *pos)
+}
+
+func TestConflict(t *testing.T) {
+	s := NewStore(1 << 20)
+	a, b := begin(s), begin(s)
+	s.Add(a, Change{Tree: 1, Key: []byte("k")})
+	if err := s.Conflict(b, 1, []byte("k")); !errors.Is(err, ErrConflict) {
+		t.Errorf("a row that another changes: %v", err)
+	}
+	if err := s.Conflict(b, 2, []byte("k")); err != nil {
+		t.Errorf("the same key in another tree: %v", err)
+	}
+	commitAt(t, s, a, 10)
+	b.AwaitBlocker(nil)
+	if err := s.Conflict(b, 1, []byte("k")); !errors.Is(err, ErrConflict) {
+		t.Errorf("a row changed since the snapshot began: %v", err)
+	}
+	if err := s.Conflict(begin(s), 1, []byte("k")); err != nil {
+		t.Errorf("after the commit: %v", err)
+	}
+	if err := s.Room(1 << 20); !errors.Is(err, ErrFull) {
+		t.Errorf("past the limit: %v", err)
+	}
+}

@@ -1,0 +1,379 @@
+package ese_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"pillarbox/ese"
+	"pillarbox/ese/esetest"
+	"pillarbox/ese/vfs"
+)
+
+func newPeople(t *testing.T, g *esetest.Group, db *ese.Database) *ese.Table {
+	t.Helper()
+	var tb *ese.Table
+	must(t, g.In.Update(context.Background(), func(tx *ese.Tx) (err error) {
+		tb, err = tx.CreateTable(db, peopleDef())
+		return err
+	}))
+	return tb
+}
+
+// After a savepoint was rolled back and something else done, the number of changes may be
+// the same as before; an old cursor must show what is there now.
+func TestCursorAfterSavepoint(t *testing.T) {
+	g := esetest.Open(t, ese.Options{})
+	tb := newPeople(t, g, g.Database("a.edb"))
+	id := col(t, tb, "ID")
+	must(t, g.In.Update(context.Background(), func(tx *ese.Tx) error {
+		must(t, tx.Insert(tb.NewRow().Set(id, ese.Int(1))))
+		sp := tx.Save()
+		must(t, tx.Insert(tb.NewRow().Set(id, ese.Int(2))))
+		c := tx.Cursor(tb.Primary())
+		if ok, err := c.Seek(ese.Int(2)); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		must(t, tx.RollbackTo(sp))
+		must(t, tx.Insert(tb.NewRow().Set(id, ese.Int(3))))
+		if ok, err := c.Seek(ese.Int(2)); !ok || err != nil || c.Row().Int(id) != 3 {
+			t.Errorf("after the rollback the cursor stands on %d (%v, %v), want 3", c.Row().Int(id), ok, err)
+		}
+		return nil
+	}))
+}
+
+// A table made after a savepoint is gone when that is rolled back.
+func TestCreateTableRolledBack(t *testing.T) {
+	g := esetest.Open(t, ese.Options{})
+	db := g.Database("a.edb")
+	must(t, g.In.Update(context.Background(), func(tx *ese.Tx) error {
+		sp := tx.Save()
+		if _, err := tx.CreateTable(db, peopleDef()); err != nil {
+			return err
+		}
+		must(t, tx.RollbackTo(sp))
+		if _, err := db.Table("People"); !errors.Is(err, ese.ErrNotFound) {
+			t.Errorf("the table is still there: %v", err)
+		}
+		return nil
+	}))
+	tb := newPeople(t, g, db)
+	must(t, g.In.Update(context.Background(), func(tx *ese.Tx) error {
+		return tx.Insert(tb.NewRow().Set(col(t, tb, "ID"), ese.Int(1)))
+	}))
+	g.Crash()
+}
+
+// A panic in a transaction's function leaves no open transaction behind.
+func TestPanicRollsBack(t *testing.T) {
+	g := esetest.Open(t, ese.Options{})
+	tb := newPeople(t, g, g.Database("a.edb"))
+	for _, run := range []func(func(*ese.Tx) error) error{
+		func(fn func(*ese.Tx) error) error { return g.In.Update(context.Background(), fn) },
+		g.In.View,
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			_ = run(func(tx *ese.Tx) error {
+				_ = tx.Insert(tb.NewRow().Set(col(t, tb, "ID"), ese.Int(9)))
+				panic("bug of the caller")
+			})
+		}()
+		if n := g.In.Stats().ActiveTx; n != 0 {
+			t.Errorf("%d transactions are open", n)
+		}
+	}
+}
+
+// What is used after Close gives an error, also from other goroutines in the middle of work.
+func TestUseAfterClose(t *testing.T) {
+	fs := vfs.NewMem()
+	in, err := ese.Open(ese.Options{FS: fs, Dir: "d", CacheBytes: 64 * 8192})
+	must(t, err)
+	db, err := in.OpenDatabase("a.edb")
+	must(t, err)
+	var tb *ese.Table
+	must(t, in.Update(context.Background(), func(tx *ese.Tx) error {
+		if tb, err = tx.CreateTable(db, peopleDef()); err != nil {
+			return err
+		}
+		for i := range 2000 {
+			if err := tx.Insert(tb.NewRow().Set(tb.Columns()[0], ese.Int(i))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	held := in.BeginRead() // keeps Close from a clean shutdown
+	cur := held.Cursor(tb.Primary())
+	if ok, err := cur.First(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for range 1_000_000 {
+				var err error
+				if w%2 == 0 {
+					err = in.View(func(tx *ese.Tx) error {
+						c := tx.Cursor(tb.Primary())
+						ok, err := c.First()
+						for ; ok && err == nil; ok, err = c.Next() {
+						}
+						return err
+					})
+				} else {
+					err = in.Update(context.Background(), func(tx *ese.Tx) error {
+						return tx.Update(tb.NewRow().Set(col(t, tb, "Age"), ese.Int(w)), ese.Int(w))
+					})
+				}
+				if err != nil {
+					return
+				}
+			}
+			t.Error("still at work after Close")
+		})
+	}
+	time.Sleep(20 * time.Millisecond)
+	if err := in.Close(); err == nil {
+		t.Error("Close with an open transaction says nothing")
+	}
+	wg.Wait()
+	for ok := true; ok && err == nil; {
+		ok, err = cur.Next()
+	}
+	if _, gerr := held.Get(tb, new(ese.RowView), new([]byte), ese.Int(1999)); gerr == nil {
+		t.Error("a lookup after Close finds the row")
+	}
+	if _, err := in.OpenDatabase("a.edb"); !errors.Is(err, ese.ErrClosed) {
+		t.Errorf("open a database after Close: %v", err)
+	}
+	_ = held.Rollback()
+	in2, err := ese.Open(ese.Options{FS: fs, Dir: "d"})
+	must(t, err)
+	must(t, in2.Close())
+}
+
+// A stream that was finished and never adopted goes when its lease ends, not before.
+func TestLeaseEnds(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	pass := func(d time.Duration) {
+		mu.Lock()
+		now = now.Add(d)
+		mu.Unlock()
+	}
+	g := esetest.Open(t, ese.Options{Manual: true, Now: func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}})
+	db := g.Database("a.edb")
+	w, err := db.NewStream()
+	must(t, err)
+	pass(3 * time.Hour) // a slow client
+	if _, err := io.WriteString(w, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, w.Close())
+	clean := func() {
+		for range 4 {
+			for n := range ese.Steps {
+				must(t, g.In.Step(n))
+			}
+		}
+	}
+	there := func() error {
+		return g.In.View(func(tx *ese.Tx) error {
+			r, err := tx.OpenStream(db, w.ID())
+			if err != nil {
+				return err
+			}
+			return r.Close()
+		})
+	}
+	clean()
+	must(t, there())
+	pass(2 * time.Hour)
+	clean()
+	if err := there(); !errors.Is(err, ese.ErrNotFound) {
+		t.Errorf("two hours after its writer ended the stream is there: %v", err)
+	}
+}
+
+// A damaged catalog, or one of a newer version, is an error at each opening and never a
+// reason to begin anew.
+func TestDamagedCatalogIsKept(t *testing.T) {
+	fs := vfs.NewMem()
+	for _, what := range []string{"damaged", "blank"} {
+		in, err := ese.Open(ese.Options{FS: fs, Dir: what})
+		must(t, err)
+		db, err := in.OpenDatabase("a.edb")
+		must(t, err)
+		must(t, in.Update(context.Background(), func(tx *ese.Tx) error {
+			for i := range 60 {
+				d := peopleDef()
+				d.Name = fmt.Sprint("T", i)
+				if _, err := tx.CreateTable(db, d); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		must(t, in.Close())
+		path := filepath.Join(what, "a.edb")
+		f, err := fs.OpenFile(path, 2, 0)
+		must(t, err)
+		bad := make([]byte, 8192)
+		if what == "damaged" {
+			copy(bad[100:], "no catalog")
+		}
+		if _, err := f.WriteAt(bad, 5*8192); err != nil {
+			t.Fatal(err)
+		}
+		must(t, f.Close())
+		size, err := fs.Stat(path)
+		must(t, err)
+		if in, err = ese.Open(ese.Options{FS: fs, Dir: what}); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := in.OpenDatabase("a.edb"); err == nil {
+				t.Fatalf("%s: a database without a catalog opens", what)
+			}
+		}
+		if now, err := fs.Stat(path); err != nil || now < size {
+			t.Errorf("%s: the file had %d bytes, now %d: %v", what, size, now, err)
+		}
+		_ = in.Close()
+		if now, err := fs.Stat(path); err != nil || now < size {
+			t.Errorf("%s: the file had %d bytes, now %d: %v", what, size, now, err)
+		}
+	}
+}
+
+// Two openings of one database at the same time get the same one.
+func TestOpenDatabaseTogether(t *testing.T) {
+	g := esetest.Open(t, ese.Options{})
+	var wg sync.WaitGroup
+	got := make([]*ese.Database, 8)
+	for i := range got {
+		wg.Go(func() {
+			db, err := g.In.OpenDatabase("a.edb")
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = db
+		})
+	}
+	wg.Wait()
+	for _, db := range got {
+		if db != got[0] {
+			t.Fatal("different databases of one name")
+		}
+	}
+}
+
+// Making a database on a disk that fills up leaves nothing half-made: with space again it
+// opens, in the same process or the next.
+func TestCreateDatabaseOnFullDisk(t *testing.T) {
+	for after := range 40 {
+		mem := vfs.NewMem()
+		fault := vfs.NewFault(mem)
+		in, err := ese.Open(ese.Options{FS: fault, Dir: "d", GenerationBytes: 64 << 10})
+		must(t, err)
+		full := fault.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "*.log", After: after, Err: syscall.ENOSPC})
+		db, err := in.OpenDatabase("a.edb")
+		full.Remove()
+		if err != nil && in.Err() == nil {
+			db, err = in.OpenDatabase("a.edb")
+		}
+		if in.Err() != nil {
+			_ = in.Close()
+			in, err = ese.Open(ese.Options{FS: mem, Dir: "d"})
+			must(t, err)
+			db, err = in.OpenDatabase("a.edb")
+		}
+		if err != nil {
+			t.Fatalf("full after %d writes: %v", after, err)
+		}
+		must(t, in.Update(context.Background(), func(tx *ese.Tx) error {
+			_, err := tx.CreateTable(db, peopleDef())
+			return err
+		}))
+		must(t, in.Close())
+		esetest.Check(t, mem, filepath.Join("d", "a.edb"))
+	}
+}
+
+// A full log disk refuses changes, lets open transactions end, and is over when there is
+// space again.
+func TestLogDiskFull(t *testing.T) {
+	fault := vfs.NewFault(vfs.NewMem())
+	in, err := ese.Open(ese.Options{FS: fault, Dir: "d", GenerationBytes: 256 << 10})
+	must(t, err)
+	db, err := in.OpenDatabase("a.edb")
+	must(t, err)
+	ctx := context.Background()
+	var tb *ese.Table
+	must(t, in.Update(ctx, func(tx *ese.Tx) error {
+		tb, err = tx.CreateTable(db, peopleDef())
+		return err
+	}))
+	id, photo := col(t, tb, "ID"), col(t, tb, "Photo")
+	insert := func(tx *ese.Tx, i int) error {
+		return tx.Insert(tb.NewRow().Set(id, ese.Int(i)).Set(photo, ese.Bytes(make([]byte, 500))))
+	}
+	full := fault.Inject(vfs.Rule{Op: vfs.OpOpen, Path: "E00tmp.log", Err: syscall.ENOSPC})
+	open, lost := in.Begin(), in.Begin()
+	must(t, insert(open, -1))
+	must(t, insert(lost, -2))
+	n := 0
+	for ; ; n++ {
+		if err = in.Update(ctx, func(tx *ese.Tx) error { return insert(tx, n) }); err != nil {
+			break
+		}
+		if n > 10_000 {
+			t.Fatal("the disk never fills")
+		}
+	}
+	if !errors.Is(err, ese.ErrLogDiskFull) || !errors.Is(err, syscall.ENOSPC) || in.Err() != nil {
+		t.Fatalf("on a full disk: %v (the instance: %v)", err, in.Err())
+	}
+	if _, err := open.Commit(); err != nil {
+		t.Errorf("an open transaction cannot commit: %v", err)
+	}
+	must(t, lost.Rollback())
+	must(t, in.View(func(tx *ese.Tx) error {
+		if ok, err := tx.Get(tb, new(ese.RowView), new([]byte), ese.Int(-1)); !ok || err != nil {
+			t.Errorf("the row is not there: %v", err)
+		}
+		if ok, err := tx.Get(tb, new(ese.RowView), new([]byte), ese.Int(-2)); ok || err != nil {
+			t.Errorf("the row rolled back is there: %v", err)
+		}
+		return nil
+	}))
+	full.Remove()
+	for i := 0; ; i++ {
+		if err = in.Update(ctx, func(tx *ese.Tx) error { return insert(tx, n) }); err == nil {
+			break
+		}
+		if !errors.Is(err, ese.ErrLogDiskFull) || i > 300 {
+			t.Fatalf("with space again: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	must(t, in.Close())
+	esetest.Check(t, fault, filepath.Join("d", "a.edb"))
+}
