@@ -81,7 +81,7 @@ func (h *headerPass) piece(w io.Writer, piece []byte, first bool) error {
 	}
 	h.begun = true
 	if h.inFrom && !h.ended && len(h.from) <= maxFrom {
-		h.from = append(h.from, piece[:min(len(piece), maxFrom)]...)
+		h.from = append(h.from, piece[:min(len(piece), maxFrom+1)]...)
 	}
 	if h.drop {
 		return nil
