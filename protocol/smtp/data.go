@@ -99,8 +99,16 @@ func (t *textCheck) endLine() {
 	t.line = 0
 }
 
-// lost wraps an error of the connection.
+// lost wraps an error of the connection. Its cause is never io.EOF, which tells who reads a
+// message that it is whole.
 type lost struct{ cause error }
+
+func lose(cause error) *lost {
+	if errors.Is(cause, io.EOF) {
+		cause = io.ErrUnexpectedEOF
+	}
+	return &lost{cause}
+}
 
 func (e *lost) Error() string   { return ErrDataLost.Error() + ": " + e.cause.Error() }
 func (e *lost) Unwrap() []error { return []error{ErrDataLost, e.cause} }
@@ -172,7 +180,7 @@ func (r *dataReader) drain() {
 func (r *dataReader) advance(p []byte) (int, error) {
 	b, err := r.br.Peek(1)
 	if err != nil {
-		return 0, &lost{err}
+		return 0, lose(err)
 	}
 	switch r.state {
 	case lineStart:
@@ -362,7 +370,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 		}
 		n, err := r.advance(p)
 		if err != nil {
-			r.check.fail(&lost{err})
+			r.check.fail(lose(err))
 		}
 		if n > 0 {
 			return n, nil
@@ -389,7 +397,7 @@ func (r *chunkReader) between() error {
 		r.c.arm(inCommand, r.c.s.o.IdleTimeout)
 		line, err := r.c.readLine(maxCommandLine)
 		if err != nil {
-			return &lost{err}
+			return lose(err)
 		}
 		verb, arg, _ := strings.Cut(line, " ")
 		switch strings.ToUpper(verb) {
@@ -479,7 +487,7 @@ func (r *chunkReader) skip() error {
 	n, err := io.CopyN(io.Discard, r.c.br, r.left)
 	r.left -= n
 	if err != nil {
-		return &lost{err}
+		return lose(err)
 	}
 	return nil
 }

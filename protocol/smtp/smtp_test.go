@@ -811,3 +811,48 @@ func BenchmarkData(b *testing.B) {
 		}
 	}
 }
+
+// A lost connection is never io.EOF, however the error is asked: that would end a message.
+func TestLostIsNoEnd(t *testing.T) {
+	const half = "Subject: half\r\n\r\nhalf a li"
+	for _, command := range []string{"DATA\r\n", "BDAT 1000 LAST\r\n", "BDAT 25\r\nBDAT 9 LAST\r\n"} {
+		b := &recorder{}
+		var asked error
+		s := NewServer(Options{Backend: eofBackend{b, &asked}, Hostname: "mx.test"})
+		nc := dial(t, listen(t, s))
+		_, _ = io.WriteString(nc, "EHLO c.test\r\nMAIL FROM:<a@c.test>\r\nRCPT TO:<bob@mx.test>\r\n"+command+half)
+		_ = nc.(*net.TCPConn).CloseWrite()
+		text, err := io.ReadAll(nc)
+		if err != nil || strings.Contains(string(text), "queued") {
+			t.Errorf("%q: %q %v", command, text, err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if asked == nil || errors.Is(asked, io.EOF) || !errors.Is(asked, ErrDataLost) {
+			t.Errorf("%q: the Session reads %v", command, asked)
+		}
+	}
+}
+
+// eofBackend notes the error that ends a message.
+type eofBackend struct {
+	*recorder
+	asked *error
+}
+
+type eofSession struct {
+	Session
+	asked *error
+}
+
+func (b eofBackend) NewSession(ctx context.Context, info *ConnInfo) (Session, error) {
+	s, err := b.recorder.NewSession(ctx, info)
+	return eofSession{s, b.asked}, err
+}
+
+func (s eofSession) Data(_ context.Context, r io.Reader) (string, error) {
+	_, err := io.Copy(io.Discard, r)
+	*s.asked = err
+	return "Q", err
+}
