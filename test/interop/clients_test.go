@@ -264,7 +264,8 @@ func (s *site) swaks(t *testing.T) {
 func (s *site) curl(t *testing.T) {
 	tool(t, "curl")
 	dir := t.TempDir()
-	save(t, dir, "hello.eml", "From: alice@pillarbox.test\nTo: bob@pillarbox.test\nSubject: hello\n\nFirst mail.\n")
+	save(t, dir, "hello.eml",
+		"From: alice@pillarbox.test\nTo: bob@pillarbox.test\nSubject: hello\n\nFirst mail.\n")
 	n := len(s.bodies("bob", "INBOX"))
 	ca := filepath.Join(s.dir, "tls", "ca.crt")
 	for _, at := range []struct {
