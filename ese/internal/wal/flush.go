@@ -34,8 +34,9 @@ func (l *Log) Stats() Stats {
 }
 
 // FlushTo returns when all records before pos are durable. The first caller becomes the leader
-// and writes all there is, with one sync; who comes meanwhile waits for it, and then one of
-// those whose records it did not cover leads the next flush.
+// and writes all there is, with one sync. Who comes meanwhile waits; after the sync those whose
+// records it covered are woken, and one of the others to lead the next flush: nobody is woken
+// for nothing.
 func (l *Log) FlushTo(pos logrec.LogPos) error {
 	pos = min(pos, l.End())
 	if l.Durable() >= pos {
@@ -48,7 +49,7 @@ func (l *Log) FlushTo(pos logrec.LogPos) error {
 			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 		if l.flushing {
-			l.flushCond.Wait()
+			l.await(pos)
 			continue
 		}
 		l.flushing = true
@@ -56,9 +57,51 @@ func (l *Log) FlushTo(pos logrec.LogPos) error {
 		l.flush()
 		l.flushMu.Lock()
 		l.flushing = false
-		l.flushCond.Broadcast()
+		l.wakeWaiters()
 	}
 	return nil
+}
+
+// waiter waits for a flush. wake holds one token, so that it is never blocked on.
+type waiter struct {
+	pos  logrec.LogPos
+	wake chan struct{}
+}
+
+// await waits, with flushMu given up meanwhile, until the log is durable up to pos, has died,
+// or needs a new leader.
+func (l *Log) await(pos logrec.LogPos) {
+	w, _ := l.idle.Get().(*waiter)
+	if w == nil {
+		w = &waiter{wake: make(chan struct{}, 1)}
+	}
+	w.pos = pos
+	l.waiters = append(l.waiters, w)
+	l.flushMu.Unlock()
+	<-w.wake
+	l.flushMu.Lock()
+	l.idle.Put(w)
+}
+
+// wakeWaiters wakes those whose records are durable, and one of the others to lead; all of
+// them when the log is dead. flushMu is held.
+func (l *Log) wakeWaiters() {
+	durable, dead := l.Durable(), l.Err() != nil
+	kept := l.waiters[:0]
+	led := false
+	for _, w := range l.waiters {
+		switch {
+		case w.pos <= durable || dead:
+			w.wake <- struct{}{}
+		case !led:
+			led = true
+			w.wake <- struct{}{}
+		default:
+			kept = append(kept, w)
+		}
+	}
+	clear(l.waiters[len(kept):])
+	l.waiters = kept
 }
 
 // flush is the leader's work. Appends go on meanwhile, behind what it has taken.

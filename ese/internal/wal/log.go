@@ -66,9 +66,10 @@ type Log struct {
 	header   [logrec.FrameHeaderSize]byte
 	mark     [logrec.MarkPayloadSize]byte
 
-	flushMu   sync.Mutex
-	flushCond *sync.Cond
-	flushing  bool
+	flushMu  sync.Mutex
+	flushing bool
+	waiters  []*waiter // for a flush, in the order they came
+	idle     sync.Pool // of *waiter
 
 	prepMu     sync.Mutex
 	found      *genFile // prepared by an earlier run, not yet announced
@@ -89,7 +90,6 @@ func newLog(o Options) *Log {
 		stop:  make(chan struct{}),
 	}
 	l.fetch = NewFetcher(o.FS, o.Dir, o.Base)
-	l.flushCond = sync.NewCond(&l.flushMu)
 	l.needMark = true
 	return l
 }
