@@ -298,14 +298,27 @@ func TestImport(t *testing.T) {
 			}
 		}
 	}
-	if _, err := b.AddUsers(ctx, users(1000), nil); err == nil {
-		t.Error("broken input is taken")
+	// What stands in front of the broken line is taken.
+	if got, err := b.AddUsers(ctx, users(1000), nil); err == nil || got.Added != 1000 {
+		t.Errorf("broken input: %+v, %v", got, err)
+	}
+	for u, want := range map[NewUser]error{
+		{"new@x.test", Secret{Password: "p"}}:   nil,
+		{"new@y.test", Secret{Password: "p"}}:   ErrNotLocal,
+		{"n w@x.test", Secret{Password: "p"}}:   ErrSyntax,
+		{"new@x.test", Secret{}}:                ErrBadSecret,
+		{"new@x.test", Secret{Hash: "$1$a$b"}}:  ErrBadSecret,
+		{"user1@x.test", Secret{Password: "p"}}: nil, // skipped
+	} {
+		if err := b.CheckNew(u); !errors.Is(err, want) {
+			t.Errorf("%+v: %v, not %v", u, err, want)
+		}
 	}
 	steps := 0
 	start := time.Now()
 	got, err := b.AddUsers(ctx, users(-1), func(Imported) { steps++ })
 	b.must(err)
-	if got.Added+got.Skipped != n || got.Skipped != 900 || steps != 34 {
+	if got.Added+got.Skipped != n || got.Skipped != 1000 || steps != 34 {
 		t.Errorf("imported %+v in %d steps", got, steps)
 	}
 	t.Logf("%d users in %v", got.Added, time.Since(start))

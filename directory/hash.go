@@ -40,14 +40,11 @@ const (
 
 // newCredential works out what to store for a secret.
 func (d *Directory) newCredential(ctx context.Context, s Secret) (credential, error) {
-	if s.Hash != "" {
-		if len(s.Hash) > maxHash || !knownHash(s.Hash) {
-			return credential{}, fmt.Errorf("%w: the hash is not argon2id or bcrypt", ErrBadSecret)
-		}
-		return credential{hash: s.Hash}, nil
+	if err := s.check(); err != nil {
+		return credential{}, err
 	}
-	if s.Password == "" || len(s.Password) > maxPassword {
-		return credential{}, fmt.Errorf("%w: empty or too long", ErrBadSecret)
+	if s.Hash != "" {
+		return credential{hash: s.Hash}, nil
 	}
 	if err := d.hasher(ctx); err != nil {
 		return credential{}, err
@@ -61,6 +58,17 @@ func (d *Directory) newCredential(ctx context.Context, s Secret) (credential, er
 	key := sha256.Sum256(mac(salted, "Client Key"))
 	c.stored, c.server = key[:], mac(salted, "Server Key")
 	return c, nil
+}
+
+// check tells whether a secret can be used.
+func (s Secret) check() error {
+	switch {
+	case s.Hash == "" && (s.Password == "" || len(s.Password) > maxPassword):
+		return fmt.Errorf("%w: empty or too long", ErrBadSecret)
+	case s.Hash != "" && (len(s.Hash) > maxHash || !knownHash(s.Hash)):
+		return fmt.Errorf("%w: the hash is not argon2id or bcrypt", ErrBadSecret)
+	}
+	return nil
 }
 
 func salt() []byte {

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -16,6 +17,14 @@ type NewUser struct {
 // Imported counts what an import did so far.
 type Imported struct {
 	Added, Skipped int // skipped ones were there before
+}
+
+// CheckNew tells whether a user could be made, but for being there already.
+func (d *Directory) CheckNew(u NewUser) error {
+	if _, _, err := d.localKey(u.Address); err != nil {
+		return err
+	}
+	return u.Secret.check()
 }
 
 // importBatch is how many users one transaction makes.
@@ -39,6 +48,8 @@ func (d *Directory) AddUsers(
 	}
 	for u, err := range users {
 		if err != nil {
+			// What came before is good, and need not be worked out again.
+			err = errors.Join(err, flush())
 			return done, err
 		}
 		batch = append(batch, u)

@@ -39,6 +39,13 @@ func (d *Directory) localKey(addr string) (address.Address, string, error) {
 
 // AddUser makes a user. The first one is the administrator.
 func (d *Directory) AddUser(ctx context.Context, addr string, secret Secret) (Recipient, error) {
+	_, key, err := d.localKey(addr)
+	if err != nil {
+		return Recipient{}, err
+	}
+	if d.taken(key) {
+		return Recipient{}, ErrExists // before the hashing, which takes longest
+	}
 	cred, err := d.newCredential(ctx, secret)
 	if err != nil {
 		return Recipient{}, err
@@ -159,6 +166,9 @@ func (d *Directory) user(addr string) (*entry, error) {
 
 // SetPassword gives a user another password. Remembered logins are forgotten.
 func (d *Directory) SetPassword(ctx context.Context, addr string, secret Secret) error {
+	if _, err := d.user(addr); err != nil {
+		return err // before the hashing
+	}
 	cred, err := d.newCredential(ctx, secret)
 	if err != nil {
 		return err

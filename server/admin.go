@@ -54,6 +54,8 @@ type UserInput struct {
 	Address  string `json:"address"`
 	Password string `json:"password,omitempty"`
 	Enable   bool   `json:"enable,omitempty"`
+	// Line is where an import has it from.
+	Line int `json:"line,omitempty"`
 }
 
 // UserResult tells the password that was made up.
@@ -122,8 +124,14 @@ func (c *Core) Do(ctx context.Context, op Op, in, out any) error {
 // errUnknownOp: a newer command line asks an older server.
 var errUnknownOp = errors.New("the running server does not know this operation")
 
-// answer runs an operation whose input is JSON.
+// answer runs an operation whose input is JSON. Its errors say what to do next, since only
+// their text goes over the socket.
 func (c *Core) answer(ctx context.Context, op Op, in []byte) (any, error) {
+	out, err := c.run(ctx, op, in)
+	return out, Advise(err)
+}
+
+func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 	group, _, _ := strings.Cut(string(op), ".")
 	switch group {
 	case "domain", "alias":
@@ -146,14 +154,14 @@ func (c *Core) answerNames(ctx context.Context, op Op, in []byte) (any, error) {
 		if err := json.Unmarshal(in, &name); err != nil {
 			return nil, err
 		}
-		return nil, c.dir.AddDomain(ctx, name.Name)
+		return nil, about(name.Name, c.dir.AddDomain(ctx, name.Name))
 	case OpDomainList:
 		return c.dir.Domains(), nil
 	case OpAliasAdd:
 		if err := json.Unmarshal(in, &alias); err != nil {
 			return nil, err
 		}
-		return nil, c.dir.AddAlias(ctx, alias.Alias, alias.Target)
+		return nil, about(alias.Alias, c.dir.AddAlias(ctx, alias.Alias, alias.Target))
 	case OpAliasRemove:
 		if err := json.Unmarshal(in, &name); err != nil {
 			return nil, err
@@ -171,6 +179,14 @@ func (c *Core) answerNames(ctx context.Context, op Op, in []byte) (any, error) {
 		return list, nil
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
+}
+
+// about says what an error is about, where it does not do so itself.
+func about(name string, err error) error {
+	if err == nil || strings.Contains(err.Error(), name) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 func (c *Core) answerUser(ctx context.Context, op Op, in []byte) (any, error) {
@@ -218,7 +234,12 @@ func (c *Core) users() []User {
 func (c *Core) importUsers(ctx context.Context, users []UserInput) (Imported, error) {
 	seq := iter.Seq2[directory.NewUser, error](func(yield func(directory.NewUser, error) bool) {
 		for _, u := range users {
-			if !yield(directory.NewUser{Address: u.Address, Secret: secretOf(u.Password)}, nil) {
+			n := directory.NewUser{Address: u.Address, Secret: secretOf(u.Password)}
+			err := c.dir.CheckNew(n)
+			if err != nil {
+				err = fmt.Errorf("line %d: %w", u.Line, about(u.Address, err))
+			}
+			if !yield(n, err) {
 				return
 			}
 		}
@@ -247,9 +268,9 @@ func (c *Core) answerQueue(ctx context.Context, op Op, in []byte) (any, error) {
 	}
 	switch op {
 	case OpQueueRetry:
-		return nil, c.queue.Retry(ctx, transport.QueueID(name.Name))
+		return nil, about(name.Name, c.queue.Retry(ctx, transport.QueueID(name.Name)))
 	case OpQueueDrop:
-		return nil, c.queue.Drop(ctx, transport.QueueID(name.Name))
+		return nil, about(name.Name, c.queue.Drop(ctx, transport.QueueID(name.Name)))
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
 }

@@ -44,11 +44,33 @@ func socketPath(dir string) string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("pillarbox-%x", sum[:8]), "admin.sock")
 }
 
+// trustFolder refuses a socket outside of the data folder whose folder is not ours alone: under
+// the system's temporary folder anybody could have made it first, to be told the passwords that
+// verbs set.
+func trustFolder(dir, path string) error {
+	folder := filepath.Dir(path)
+	if folder == filepath.Clean(dir) {
+		return nil
+	}
+	info, err := os.Lstat(folder)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() || !ownFolder(info) {
+		return fmt.Errorf("%s is not a folder of ours alone: remove it, or use a shorter data folder",
+			folder)
+	}
+	return nil
+}
+
 // listenAdmin opens the socket. What a killed server left is removed: the storage group's lock
 // is ours.
 func listenAdmin(dir string) (net.Listener, error) {
 	path := socketPath(dir)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("open admin socket: %w", err)
+	}
+	if err := trustFolder(dir, path); err != nil {
 		return nil, fmt.Errorf("open admin socket: %w", err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -103,6 +125,9 @@ var (
 // OpenAdmin asks the running server of a config, or opens its storage group when none runs.
 func OpenAdmin(ctx context.Context, cfg *Config) (Admin, error) {
 	path := socketPath(cfg.Dir)
+	if err := trustFolder(cfg.Dir, path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("find admin socket: %w", err)
+	}
 	for start := time.Now(); ; {
 		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 			_ = c.Close()

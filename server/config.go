@@ -351,17 +351,13 @@ func (c *Config) plaintextAuth() func(net.Addr) bool {
 	}
 }
 
-// writeConfig writes a new config file; an existing one is left alone.
+// writeConfig writes a new config file, whole or not at all; an existing one is left alone.
 func writeConfig(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = replaceFile(path, []byte(text), 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("write config: %w", err)
-	}
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write config: %w", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -9,3 +10,6 @@ import (
 func systemConfig() string {
 	return filepath.Join(os.Getenv("ProgramData"), "Pillarbox", ConfigName)
 }
+
+// ownFolder: the temporary folder of Windows belongs to one user.
+func ownFolder(fs.FileInfo) bool { return true }

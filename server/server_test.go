@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -210,4 +211,33 @@ func TestAdminSocket(t *testing.T) {
 		t.Error(err)
 	}
 	r.end(t)
+}
+
+// A folder that another user prepared for the socket is not used, by the server or the verbs.
+func TestForeignSocketFolder(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the temporary folder is private there")
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+	folder := filepath.Dir(socketPath(dir))
+	if folder == dir {
+		t.Fatalf("%s is short enough", dir)
+	}
+	l, err := listenAdmin(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	if err := os.Chmod(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := listenAdmin(dir); err == nil {
+		_ = l.Close()
+		t.Error("a folder open to all is taken")
+	}
+	if _, err := OpenAdmin(t.Context(), &Config{Dir: dir}); err == nil ||
+		!strings.Contains(err.Error(), "not a folder of ours") {
+		t.Errorf("verbs: %v", err)
+	}
 }

@@ -44,7 +44,7 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "pillarbox:", err)
+		fmt.Fprintln(os.Stderr, "pillarbox:", server.Advise(err))
 		os.Exit(exitCode(err))
 	}
 }

@@ -67,11 +67,11 @@ func (c *userAddCmd) importFile(e *env) error {
 	return e.admin(func(a server.Admin) error {
 		var total server.Imported
 		for {
-			batch, first, readErr := readBatch(r)
+			batch, readErr := readBatch(r)
 			if len(batch) > 0 {
 				var n server.Imported
 				if err := a.Do(e.ctx, server.OpUserImport, batch, &n); err != nil {
-					return fmt.Errorf("%s, lines from %d on: %w", c.From, first, err)
+					return importError(c.From, err)
 				}
 				total.Added += n.Added
 				total.Skipped += n.Skipped
@@ -80,33 +80,35 @@ func (c *userAddCmd) importFile(e *env) error {
 				break
 			}
 			if readErr != nil {
-				return fmt.Errorf("%s: %w", c.From, readErr)
+				return importError(c.From, readErr)
 			}
 		}
 		return e.printf("%d added, %d existed\n", total.Added, total.Skipped)
 	})
 }
 
-// readBatch returns what could be read before an error, and the line of the first account.
-func readBatch(r *csv.Reader) (batch []server.UserInput, first int, err error) {
+func importError(file string, err error) error {
+	return fmt.Errorf("%s: %w; correct it and run this again: accounts that exist are skipped",
+		file, err)
+}
+
+// readBatch returns what could be read before an error.
+func readBatch(r *csv.Reader) (batch []server.UserInput, err error) {
 	for len(batch) < importBatch {
 		rec, err := r.Read()
 		if err != nil {
-			return batch, first, err
+			return batch, err
 		}
 		line, _ := r.FieldPos(0)
 		if line == 1 && strings.EqualFold(rec[0], "address") {
 			continue // a heading
 		}
-		if first == 0 {
-			first = line
-		}
 		if rec[1] == "" {
-			return batch, first, fmt.Errorf("line %d: %s has no password", line, rec[0])
+			return batch, fmt.Errorf("line %d: %s has no password", line, rec[0])
 		}
-		batch = append(batch, server.UserInput{Address: rec[0], Password: rec[1]})
+		batch = append(batch, server.UserInput{Address: rec[0], Password: rec[1], Line: line})
 	}
-	return batch, first, nil
+	return batch, nil
 }
 
 type userListCmd struct{}

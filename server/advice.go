@@ -1,0 +1,64 @@
+package server
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"syscall"
+
+	"pillarbox/directory"
+	"pillarbox/ese"
+	"pillarbox/transport"
+)
+
+// advisedError is an error with what to do next.
+type advisedError struct {
+	err    error
+	advice string
+}
+
+func (e *advisedError) Error() string { return e.err.Error() + "; " + e.advice }
+func (e *advisedError) Unwrap() error { return e.err }
+
+// Advise adds to an error what a person can do about it, where that is known.
+func Advise(err error) error {
+	var done *advisedError
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	if advice := adviceFor(err); advice != "" {
+		return &advisedError{err, advice}
+	}
+	return err
+}
+
+// adviceFor is the one table from errors to next steps.
+func adviceFor(err error) string {
+	var listening *net.OpError
+	var config *ConfigError
+	switch {
+	case errors.As(err, &config):
+		return "" // says it itself
+	case errors.Is(err, directory.ErrNotLocal):
+		return "make the domain local first: pillarbox domain add DOMAIN"
+	case errors.Is(err, directory.ErrNotFound):
+		return "pillarbox user list and alias list show what there is"
+	case errors.Is(err, directory.ErrExists):
+		return "nothing was changed"
+	case errors.Is(err, directory.ErrSyntax):
+		return "addresses look like name@example.org, domains like example.org"
+	case errors.Is(err, directory.ErrBadSecret):
+		return "passwords have 1 to 1024 bytes, hashes begin with $argon2id$ or $2b$"
+	case errors.Is(err, transport.ErrNotQueued):
+		return "pillarbox queue list shows the ids"
+	case errors.Is(err, ese.ErrLocked):
+		return "a server runs on this folder: end it, or name another folder"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program has this port: end it, or choose others by --base-port or [listen]"
+	case errors.Is(err, fs.ErrPermission) && errors.As(err, &listening):
+		return "ports below 1024 need root or CAP_NET_BIND_SERVICE, see packaging/pillarbox.service"
+	case errors.Is(err, fs.ErrPermission):
+		return "run it as the user who owns the data folder"
+	}
+	return ""
+}
