@@ -115,7 +115,9 @@ func (in *Instance) open() error {
 	if err != nil {
 		return err
 	}
-	in.env = &btree.Env{Cache: in.cache, Log: in.late, Versions: in.versions}
+	in.env = &btree.Env{
+		Cache: in.cache, Log: in.late, Versions: in.versions, CopyBytes: in.o.CacheBytes / 4,
+	}
 	gens, err := wal.Generations(in.o.FS, in.o.LogDir, in.o.Base)
 	if err != nil {
 		return err

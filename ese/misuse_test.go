@@ -291,12 +291,13 @@ func TestCreateDatabaseOnFullDisk(t *testing.T) {
 	for after := range 40 {
 		mem := vfs.NewMem()
 		fault := vfs.NewFault(mem)
-		in, err := ese.Open(ese.Options{FS: fault, Dir: "d", GenerationBytes: 64 << 10})
+		in, err := ese.Open(ese.Options{FS: fault, Dir: "d", GenerationBytes: 64 << 10, Manual: true})
 		must(t, err)
 		full := fault.Inject(vfs.Rule{Op: vfs.OpWrite, Path: "*.log", After: after, Err: syscall.ENOSPC})
 		db, err := in.OpenDatabase("a.edb")
 		full.Remove()
 		if err != nil && in.Err() == nil {
+			must(t, in.Step(5)) // the log is prepared again
 			db, err = in.OpenDatabase("a.edb")
 		}
 		if in.Err() != nil {

@@ -30,6 +30,10 @@ type Env struct {
 	Cache    *cache.Cache
 	Log      Log
 	Versions *version.Store
+	// CopyBytes bounds the heap taken by copies of internal pages, in bytes.
+	CopyBytes int64
+	copies    copyList
+
 	// Recovering keeps deleted rows on their pages: undo may still bring them back.
 	Recovering atomic.Bool
 

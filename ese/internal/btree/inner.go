@@ -2,6 +2,7 @@ package btree
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"pillarbox/ese/internal/cache"
@@ -11,10 +12,62 @@ import (
 // inner is an immutable copy of an internal page. kids remembers where its children were
 // found, so that a warm descent touches neither map nor lock.
 type inner struct {
+	t     *Tree
 	no    page.No
 	p     page.Page
 	kids  []kid
-	stale atomic.Bool // a structure change has replaced it
+	stale atomic.Bool // a structure change has replaced it, or it was dropped for room
+	// slot is where the copy above remembers this one, cleared when it is dropped.
+	slot atomic.Pointer[atomic.Pointer[inner]]
+}
+
+// size is what the copy takes on the heap, in bytes.
+func (in *inner) size() int64 { return int64(len(in.p)) + int64(len(in.kids))*16 + 128 }
+
+// remember notes the copy of child i.
+func (in *inner) remember(i int, child *inner) {
+	child.slot.Store(&in.kids[i].in)
+	in.kids[i].in.Store(child)
+}
+
+// copyList bounds the memory of all copies of internal pages. The oldest go first; one that
+// is in use comes back at the price of copying a page.
+type copyList struct {
+	mu    sync.Mutex
+	bytes int64
+	queue []*inner // oldest first
+}
+
+// add enters a copy and returns those that must go. A copy that a structure change has
+// replaced counts until it has reached the front.
+func (l *copyList) add(in *inner, limit int64) (out []*inner) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = append(l.queue, in)
+	l.bytes += in.size()
+	for l.bytes > limit && len(l.queue) > 1 {
+		old := l.queue[0]
+		l.queue[0], l.queue = nil, l.queue[1:]
+		l.bytes -= old.size()
+		out = append(out, old)
+	}
+	return out
+}
+
+// drop lets the copy go. Whoever is reading it reads on: it is still true unless the tree's
+// seq says otherwise.
+func (in *inner) drop() {
+	t := in.t
+	t.copyMu.Lock()
+	in.stale.Store(true)
+	if t.copies[in.no] == in {
+		delete(t.copies, in.no)
+	}
+	t.copyMu.Unlock()
+	t.top.CompareAndSwap(in, nil)
+	if s := in.slot.Load(); s != nil {
+		s.CompareAndSwap(in, nil)
+	}
 }
 
 type kid struct {
@@ -67,24 +120,35 @@ func (t *Tree) loadInner(no page.No, s uint64) (*inner, error) {
 		fr.RUnlock()
 		return nil, nil
 	}
-	in := &inner{no: no, p: append(page.Page(nil), fr.P...)}
+	in := &inner{t: t, no: no, p: append(page.Page(nil), fr.P...)}
 	fr.RUnlock()
 	in.kids = make([]kid, in.p.Len())
 	if old != nil {
 		in.inherit(old)
 	}
+	in = t.keep(in, s)
+	return in, nil
+}
+
+// keep enters a new copy and returns the one that counts; nil when seq is no longer s.
+func (t *Tree) keep(in *inner, s uint64) *inner {
 	t.copyMu.Lock()
-	defer t.copyMu.Unlock()
 	if t.seq.Load() != s {
-		return nil, nil
+		t.copyMu.Unlock()
+		return nil
 	}
 	// Another reader may have been faster. There is one copy of a page at a time: a second
 	// would not be found when the page changes, and would lead astray for ever.
-	if now := t.copies[no]; now != nil && !now.stale.Load() {
-		return now, nil
+	if now := t.copies[in.no]; now != nil && !now.stale.Load() {
+		t.copyMu.Unlock()
+		return now
 	}
-	t.copies[no] = in
-	return in, nil
+	t.copies[in.no] = in
+	t.copyMu.Unlock()
+	for _, old := range t.env.copies.add(in, t.env.CopyBytes) {
+		old.drop()
+	}
+	return in
 }
 
 // inherit takes over what the old copy knew of the children that are still there.
@@ -95,7 +159,7 @@ func (in *inner) inherit(old *inner) {
 		for k := j; k < len(old.kids) && k < j+3; k++ {
 			if old.p.Child(k) == c {
 				if o := old.kids[k].in.Load(); o != nil && !o.stale.Load() {
-					in.kids[i].in.Store(o)
+					in.remember(i, o)
 				}
 				in.kids[i].leaf.Store(old.kids[k].leaf.Load())
 				j = k + 1
@@ -166,7 +230,7 @@ func (t *Tree) path(dst []step, key []byte, below bool, s uint64) (steps []step,
 				}
 				return dst, false, t.wrap("descend", fmt.Errorf("page %d is no internal page", in.p.Child(i)))
 			}
-			in.kids[i].in.Store(next)
+			in.remember(i, next)
 		}
 		in = next
 	}

@@ -214,6 +214,10 @@ func (m *MacroPage) Apply(p page.Page) error {
 			return fmt.Errorf("page %d: %w", m.Page, err)
 		}
 	}
+	// Flags and prefix may have come to mean something else for the nodes that were there.
+	if err := p.Check(); err != nil {
+		return fmt.Errorf("page %d: %w", m.Page, err)
+	}
 	p.SetDBTime(m.After)
 	return nil
 }
@@ -264,7 +268,7 @@ func applyInsert(p page.Page, d *decoder) error {
 	switch {
 	case d.bad:
 		return errMacro
-	case item > p.Len() || page.NodeSize(prefix, len(suffix), len(data)) > p.Free():
+	case item > p.Len() || !p.HasPrefix(prefix) || page.NodeSize(prefix, len(suffix), len(data)) > p.Free():
 		return ErrPageMismatch
 	}
 	p.Insert(item, f, prefix, suffix, data)

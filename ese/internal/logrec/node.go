@@ -129,7 +129,7 @@ func (r *NodeRec) Decode(b []byte) error {
 // is an error and stays as it was.
 func (r *NodeRec) Apply(p page.Page) error {
 	if r.Op == NodeInsert {
-		if r.Item > p.Len() || r.Prefix > len(r.Key) ||
+		if r.Item > p.Len() || r.Prefix > len(r.Key) || !p.HasPrefix(r.Prefix) ||
 			page.NodeSize(r.Prefix, len(r.Key)-r.Prefix, len(r.Data)) > p.Free() {
 			return r.mismatch("no room for the node")
 		}

@@ -120,7 +120,7 @@ func (r *DBRec) Append(b []byte) []byte {
 func (r *DBRec) Decode(b []byte) error {
 	d := decoder{b: b}
 	*r = DBRec{DB: DBID(d.u8()), Path: string(d.bytes()), PageSize: d.int(), Signature: d.bytes()}
-	if d.bad {
+	if d.bad || len(r.Signature) != SignatureSize {
 		return errSmallRec
 	}
 	return nil

@@ -53,18 +53,18 @@ func (p Page) Replace(i int, data []byte) {
 		return
 	}
 	// The node moves to the end of the used area; its old place becomes a hole.
-	var keep [4 + maxKey]byte
-	k := copy(keep[:], p[off:off+head])
+	var buf [4 + maxKey]byte
+	keep := append(buf[:0], p[off:off+head]...)
 	p.setTag(i+1, p.header(), 0, f)
 	p.setFree(p.Free() + n)
 	off = p.alloc(head+len(data), 0)
 	p.setTag(i+1, off, head+len(data), f)
-	copy(p[off:], keep[:k])
-	copy(p[off+k:], data)
+	copy(p[off:], keep)
+	copy(p[off+head:], data)
 	p.setFree(p.Free() - head - len(data))
 }
 
-// maxKey bounds the key part of a node on a page of 8 KiB.
+// maxKey is the longest key part of a node that our own trees have; a longer one costs memory.
 const maxKey = 2000 + 256
 
 // Delete removes node i.

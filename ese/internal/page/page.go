@@ -205,6 +205,9 @@ func NodeSize(prefix, suffix, data int) int {
 	return n
 }
 
+// HasPrefix tells whether a node may take n bytes of its key from the page's prefix.
+func (p Page) HasPrefix(n int) bool { return n <= len(p.prefix()) }
+
 // PrefixLen is how much of key the page's prefix can stand for: 0 unless it pays (over two
 // bytes). key is the key without the data part.
 func (p Page) PrefixLen(key []byte) int {

@@ -3,6 +3,7 @@ package space
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 
 	"pillarbox/ese/internal/btree"
@@ -120,7 +121,7 @@ func extent(k, data []byte) (last page.No, n int, err error) {
 	}
 	last = page.No(binary.BigEndian.Uint32(k))
 	n = int(binary.LittleEndian.Uint32(data))
-	if n < 1 || page.No(n) > last {
+	if n < 1 || page.No(n) > last || last > math.MaxInt32 {
 		return 0, 0, fmt.Errorf("space tree: extent of %d pages ends at %d", n, last)
 	}
 	return last, n, nil

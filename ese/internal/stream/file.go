@@ -38,6 +38,7 @@ type File struct {
 	queue    []*run // in log order
 	bytes    int64
 	unsynced logrec.LogPos // oldest record whose bytes are written but not synced; 0 = none
+	failed   error         // of a sync; it is never tried again
 }
 
 // run is a run that is not yet in the file.
@@ -185,13 +186,18 @@ func (f *File) Sync() error {
 	f.writeMu.Lock()
 	defer f.writeMu.Unlock()
 	f.mu.Lock()
-	need := f.unsynced != 0
+	need, err := f.unsynced != 0, f.failed
 	f.mu.Unlock()
-	if !need {
-		return nil
+	if !need || err != nil {
+		return err
 	}
 	if err := f.f.SyncData(); err != nil {
-		return fmt.Errorf("sync %s: %w", f.Name, err)
+		// A second sync may succeed without the bytes being there: the log keeps them.
+		err = fmt.Errorf("sync %s: %w", f.Name, err)
+		f.mu.Lock()
+		f.failed = err
+		f.mu.Unlock()
+		return err
 	}
 	f.mu.Lock()
 	f.unsynced = 0
