@@ -258,6 +258,12 @@ func (d *Directory) AddDomain(ctx context.Context, name string) error {
 	return nil
 }
 
+// CheckDomain tells whether a domain could be made local.
+func CheckDomain(name string) error {
+	_, err := domainKey(name)
+	return err
+}
+
 // domainKey checks a domain and returns it as it is compared.
 func domainKey(name string) (string, error) {
 	a, err := address.Parse("postmaster@" + name)

@@ -51,6 +51,13 @@ func adviceFor(err error) string {
 		return "passwords have 1 to 1024 bytes, hashes begin with $argon2id$ or $2b$"
 	case errors.Is(err, transport.ErrNotQueued):
 		return "pillarbox queue list shows the ids"
+	case errors.Is(err, errLostDatabase):
+		return "nothing was changed: put the file back in its place, or restore the folder from a backup"
+	case errors.Is(err, ese.ErrLogCorrupt), errors.Is(err, ese.ErrMissingLog),
+		errors.Is(err, ese.ErrWrongSignature), errors.Is(err, ese.ErrDBTimeTooOld),
+		errors.Is(err, ese.ErrDBTimeTooNew):
+		return "put the named file back from a backup, or restore the whole folder; " +
+			"eseutil /k shows what is damaged, docs/operating.md what to do"
 	case errors.Is(err, ese.ErrLocked):
 		return "a server runs on this folder: end it, or name another folder"
 	case errors.Is(err, syscall.EADDRINUSE):

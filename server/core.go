@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"pillarbox/directory"
@@ -48,12 +51,46 @@ func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkComplete(g); err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
 	c := &Core{cfg: cfg, logger: o.logger, in: in, started: time.Now()}
 	if err := c.open(ctx, g, o); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
+
+// checkComplete refuses a storage group whose database is gone, which would be made anew,
+// empty: after a failed mount or a mistaken delete nobody wants that. What tells such a group
+// from a new one is a stream file with content, or a log of more than one generation.
+func checkComplete(g *GroupConfig) error {
+	const emptyStream = 4096 // its header (docs/format-stm.md)
+	for _, name := range g.Databases {
+		path := absolute(g.Dir, name, "")
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			continue // there, or the engine says what is wrong
+		}
+		stm := strings.TrimSuffix(path, filepath.Ext(path)) + ".stm"
+		if info, err := os.Stat(stm); err == nil && info.Size() > emptyStream {
+			return fmt.Errorf("%w: %s, though %s is there", errLostDatabase, path, stm)
+		}
+		if name != g.Databases[0] {
+			continue // added to the config later
+		}
+		closed, err := filepath.Glob(filepath.Join(g.LogDir, "E00????????*.log"))
+		if err != nil {
+			return err
+		}
+		if len(closed) > 0 {
+			return fmt.Errorf("%w: %s, though %s is there", errLostDatabase, path, closed[0])
+		}
+	}
+	return nil
+}
+
+// errLostDatabase: the log or the stream file of a database is there, and it is not.
+var errLostDatabase = errors.New("database file is missing")
 
 func (c *Core) open(ctx context.Context, g *GroupConfig, o coreOptions) error {
 	var err error

@@ -24,6 +24,9 @@ type InitOptions struct {
 // Init makes a config file with the standard ports, certificates of a local authority, and a
 // storage group that knows one domain. What is there stays. It returns the config's path.
 func Init(ctx context.Context, o InitOptions) (string, error) {
+	if err := directory.CheckDomain(o.Domain); err != nil {
+		return "", fmt.Errorf("init: %w", err) // before anything is made
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return "", fmt.Errorf("init: %w", err)
 	}

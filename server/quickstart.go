@@ -43,6 +43,11 @@ func Quickstart(ctx context.Context, q QuickstartOptions, o RunOptions) error {
 	if q.BasePort < 0 || q.BasePort > mostBasePort {
 		return fmt.Errorf("--base-port %d: must be at most %d", q.BasePort, mostBasePort)
 	}
+	if q.Domain != "" {
+		if err := directory.CheckDomain(q.Domain); err != nil {
+			return fmt.Errorf("quickstart: %w", err) // before anything is made
+		}
+	}
 	if err := os.MkdirAll(q.Dir, 0o700); err != nil {
 		return fmt.Errorf("quickstart: %w", err)
 	}

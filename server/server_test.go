@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"pillarbox/directory"
 	"pillarbox/ese"
 )
 
@@ -239,5 +241,68 @@ func TestForeignSocketFolder(t *testing.T) {
 	if _, err := OpenAdmin(t.Context(), &Config{Dir: dir}); err == nil ||
 		!strings.Contains(err.Error(), "not a folder of ours") {
 		t.Errorf("verbs: %v", err)
+	}
+}
+
+// A server does not begin an empty database beside the remains of a full one.
+func TestLostDatabase(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, dir)
+	r.end(t)
+	g := &r.cfg.Groups[0]
+	edb := filepath.Join(g.Dir, "priv1.edb")
+	if err := os.Rename(edb, edb+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for _, remains := range []struct {
+		name string
+		size int64
+	}{
+		{filepath.Join(g.Dir, "priv1.stm"), 64 << 10},
+		{filepath.Join(g.LogDir, "E0000000001.log"), 0},
+	} {
+		old, oldErr := os.ReadFile(remains.name)
+		if err := os.WriteFile(remains.name, make([]byte, remains.size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkComplete(g); !errors.Is(err, errLostDatabase) {
+			t.Errorf("%s: %v", remains.name, err)
+		}
+		if oldErr != nil {
+			_ = os.Remove(remains.name)
+		} else if err := os.WriteFile(remains.name, old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Truncate(filepath.Join(g.Dir, "priv1.stm"), 8192); err != nil {
+		t.Fatal(err)
+	}
+	core, err := openCore(t.Context(), r.cfg, coreOptions{
+		logger: slog.New(slog.DiscardHandler), still: true,
+	})
+	if err == nil {
+		_ = core.Close()
+	}
+	if !errors.Is(err, errLostDatabase) || !strings.Contains(Advise(err).Error(), "put the file back") {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := os.Stat(edb); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a new database was made: %v", err)
+	}
+}
+
+// A domain that cannot be leaves nothing behind.
+func TestBadDomainMakesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	_, err := Init(t.Context(), InitOptions{Dir: dir, Domain: "a b"})
+	if !errors.Is(err, directory.ErrSyntax) {
+		t.Errorf("init: %v", err)
+	}
+	err = Quickstart(t.Context(), QuickstartOptions{Dir: dir, Domain: "a b"}, RunOptions{})
+	if !errors.Is(err, directory.ErrSyntax) {
+		t.Errorf("quickstart: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder was made: %v", err)
 	}
 }

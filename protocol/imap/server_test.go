@@ -290,8 +290,10 @@ func TestStartTLSInjection(t *testing.T) {
 func TestLimits(t *testing.T) {
 	for _, tc := range []struct{ name, send, want string }{
 		{"long line", "a " + strings.Repeat("x", maxGuest+1) + "\r\n", "* BYE Command too long"},
-		{"many literals", "a LOGIN " + strings.Repeat("{4000+}\r\n"+strings.Repeat("x", 4000)+" ", 9),
-			"* BYE Command too long"},
+		{
+			"many literals", "a LOGIN " + strings.Repeat("{4000+}\r\n"+strings.Repeat("x", 4000)+" ", 9),
+			"* BYE Command too long",
+		},
 		{"big literal", "a LOGIN {5000}\r\n", "a BAD [TOOBIG]"},
 		{"big literal+", "a LOGIN {5000+}\r\n", "* BYE Command too long"},
 		{"huge literal", "a LOGIN {999999999999999999}\r\n", "a BAD [TOOBIG]"},

@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"errors"
+	"syscall"
 
 	"pillarbox/directory"
 	"pillarbox/ese"
@@ -35,6 +36,8 @@ var responses = []struct {
 	{store.ErrLimit, imap.CodeLimit, "a limit of the mailbox is reached"},
 	{ese.ErrTooBig, imap.CodeTooBig, "too big"},
 	{ese.ErrVersionStoreFull, imap.CodeLimit, "too much at once, try with fewer messages"},
+	{ese.ErrLogDiskFull, imap.CodeUnavailable, "out of storage, try again later"},
+	{syscall.ENOSPC, imap.CodeUnavailable, "out of storage, try again later"},
 	{ese.ErrOutcomeUnknown, imap.CodeUnavailable, "storage failed, the outcome is unknown: look before you repeat"},
 	{ese.ErrLogDead, imap.CodeUnavailable, "storage is not available, try again later"},
 	{ese.ErrClosed, imap.CodeUnavailable, "server is shutting down"},
