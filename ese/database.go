@@ -130,6 +130,15 @@ func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Dat
 	return db, nil
 }
 
+// emptyDouble forgets the last batch of the double-write file. It may be of another file that
+// had the name; after a crash its pages would be restored into this one.
+func (db *Database) emptyDouble() error {
+	if err := db.double.Truncate(0); err != nil {
+		return fmt.Errorf("empty double-write file of %s: %w", db.path, err)
+	}
+	return db.double.SyncData()
+}
+
 // register makes the pages reachable.
 func (in *Instance) register(db *Database) error {
 	var err error
@@ -216,6 +225,9 @@ func (in *Instance) makeFiles(rec logrec.DBRec, path string, pos LogPos) (*Datab
 	gen := pos.Generation()
 	h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
 	db.header = h
+	if err := db.emptyDouble(); err != nil {
+		return nil, errors.Join(err, db.closeFiles())
+	}
 	if err := dbheader.Write(db.f, h); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
@@ -257,6 +269,9 @@ func (in *Instance) attachFiles(db *Database) error {
 	}
 	if db.header.State != dbheader.CleanShutdown {
 		return ErrDirtyShutdown
+	}
+	if err := db.emptyDouble(); err != nil {
+		return err
 	}
 	// The record comes before the header: a crash between leaves a clean file that recovery
 	// attaches. No change of the database can be logged before the header says Dirty.

@@ -45,6 +45,7 @@ type Instance struct {
 	done       sync.WaitGroup
 
 	recovery RecoveryStats
+	replayed bool // opening met changes in the log
 	stats    struct{ undone, checkpoints atomic.Uint64 }
 }
 
@@ -86,7 +87,7 @@ func Open(o Options) (*Instance, error) {
 		return nil, err
 	}
 	for _, dir := range []string{o.Dir, o.LogDir} {
-		if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+		if err := makeFolder(o.FS, dir); err != nil {
 			return nil, fmt.Errorf("open storage group: %w", err)
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -377,4 +379,51 @@ func TestLogDiskFull(t *testing.T) {
 	}
 	must(t, in.Close())
 	esetest.Check(t, fault, filepath.Join("d", "a.edb"))
+}
+
+// The double-write file of a database that was removed is not restored into a new one of the
+// same name.
+func TestForeignDoubleWrite(t *testing.T) {
+	fs := vfs.NewMem()
+	var logged strings.Builder
+	logger := slog.New(slog.NewTextHandler(&logged, nil))
+	open := func() *ese.Instance {
+		t.Helper()
+		logged.Reset()
+		in, err := ese.Open(ese.Options{FS: fs, Dir: "d", Manual: true, Logger: logger})
+		must(t, err)
+		return in
+	}
+	fill := func(in *ese.Instance) {
+		t.Helper()
+		db, err := in.OpenDatabase("a.edb")
+		must(t, err)
+		must(t, in.Update(context.Background(), func(tx *ese.Tx) error {
+			tb, err := tx.CreateTable(db, peopleDef())
+			if err != nil {
+				return err
+			}
+			return tx.Insert(tb.NewRow().Set(col(t, tb, "ID"), ese.Int(1)))
+		}))
+	}
+	in := open()
+	fill(in)
+	must(t, in.Close())
+	must(t, fs.Remove("d/a.edb"))
+	must(t, fs.Remove("d/a.stm"))
+	in = open()
+	if s := logged.String(); strings.Contains(s, "recovery") || !strings.Contains(s, "opened clean") {
+		t.Errorf("after a clean shutdown the log says:\n%s", s)
+	}
+	fill(in)
+	must(t, in.Kill())
+	in = open()
+	if n := in.Recovery().Torn; n != 0 {
+		t.Errorf("%d pages of the old database were restored", n)
+	}
+	if s := logged.String(); !strings.Contains(s, "recovery begun") || !strings.Contains(s, "recovery ended") {
+		t.Errorf("after a crash the log says:\n%s", s)
+	}
+	must(t, in.Close())
+	esetest.Check(t, fs, filepath.Join("d", "a.edb"))
 }

@@ -44,17 +44,11 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	if err := in.syncLogs(gens, from); err != nil {
 		return err
 	}
-	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from, wal.ReaderOptions{
-		OnGeneration: func(g wal.GenInfo) {
-			in.o.Logger.Info("recovery: replaying", "generation", g.Gen, "of", gens[len(gens)-1].Gen)
-		},
-	})
+	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from, wal.ReaderOptions{})
 	if err != nil {
 		return err
 	}
-	in.o.Logger.Info("recovery begun", "dir", in.o.Dir, "from", from.String())
-	rt := &redoTarget{in: in}
-	r := &redo.Redo{Cache: in.cache, Target: rt, Progress: func(p logrec.LogPos) { in.late.pos.Store(uint64(p)) }}
+	r := &redo.Redo{Cache: in.cache, Target: &redoTarget{in: in}, Progress: in.reportRedo(gens, from)}
 	in.late.pos.Store(uint64(from))
 	if err := r.Run(rd); err != nil {
 		return fmt.Errorf("recovery: %w", err)
@@ -79,9 +73,34 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		From: from, To: end.Pos, Applied: r.Applied, Skipped: r.Skipped,
 		Undone: len(r.Losers), Torn: in.recovery.Torn, Took: time.Since(began),
 	}
-	in.o.Logger.Info("recovery ended", "from", from.String(), "to", end.Pos.String(),
-		"applied", r.Applied, "undone", len(r.Losers), "torn", in.recovery.Torn, "took", in.recovery.Took)
+	if in.replayed || in.recovery.Torn > 0 {
+		in.o.Logger.Info("recovery ended", "from", from.String(), "to", end.Pos.String(),
+			"applied", r.Applied, "undone", len(r.Losers), "torn", in.recovery.Torn, "took", in.recovery.Took)
+	} else {
+		in.o.Logger.Info("opened clean", "dir", in.o.Dir, "at", end.Pos.String())
+	}
 	return in.loadRecovered(r)
+}
+
+// reportRedo returns what redo is to do after each record: it says once that recovery has
+// begun, and each generation it comes to. After a clean end there is nothing but its record.
+func (in *Instance) reportRedo(gens []wal.GenInfo, from LogPos) func(logrec.Type, LogPos) {
+	gen := uint32(0)
+	return func(typ logrec.Type, end LogPos) {
+		in.late.pos.Store(uint64(end))
+		switch typ {
+		case logrec.TypeTerm, logrec.TypeEnd, logrec.TypeFlushMark, logrec.TypeDetach:
+			return
+		}
+		if !in.replayed {
+			in.replayed = true
+			in.o.Logger.Info("recovery begun", "dir", in.o.Dir, "from", from.String())
+		}
+		if g := end.Generation(); g != gen {
+			gen = g
+			in.o.Logger.Info("recovery: replaying", "generation", g, "of", gens[len(gens)-1].Gen)
+		}
+	}
 }
 
 // startingPoint reads the checkpoint and attaches what was attached then. Without a usable
@@ -286,11 +305,6 @@ func (rt *redoTarget) attach(rec logrec.DBRec) error {
 
 func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 	in := rt.in
-	n, err := cache.RestoreTorn(db.f, db.double, in.o.PageSize)
-	if err != nil {
-		return err
-	}
-	in.recovery.Torn += n
 	if err := db.readHeader(); err != nil {
 		return err
 	}
@@ -299,6 +313,11 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 		(h.State != dbheader.CleanShutdown && h.LogSignature != in.logSign) {
 		return fmt.Errorf("%s: %w", db.path, ErrWrongSignature)
 	}
+	n, err := cache.RestoreTorn(db.f, db.double, in.o.PageSize)
+	if err != nil {
+		return err
+	}
+	in.recovery.Torn += n
 	db.id = rec.DB
 	if err := in.register(db); err != nil {
 		return err

@@ -50,8 +50,8 @@ const maxDeletes = 100_000
 type Redo struct {
 	Cache  *cache.Cache
 	Target Target
-	// Progress is told each record's end.
-	Progress func(logrec.LogPos)
+	// Progress is told each record's type and end.
+	Progress func(logrec.Type, logrec.LogPos)
 
 	Losers  map[logrec.TxID]*Loser
 	MaxTx   logrec.TxID
@@ -76,7 +76,7 @@ func (r *Redo) Run(rd *wal.Reader) error {
 			return fmt.Errorf("redo at %v: %w", rec.Pos, err)
 		}
 		if r.Progress != nil {
-			r.Progress(rec.End)
+			r.Progress(rec.Type, rec.End)
 		}
 	}
 }
