@@ -354,6 +354,7 @@ func TestAnswer(t *testing.T) {
 		{transport.ErrClosed, "421 4.3.2"},
 		{context.Canceled, "421 4.3.2"},
 		{ese.ErrVersionStoreFull, "452 4.3.1"},
+		{ese.ErrLogDiskFull, "452 4.3.1"},
 		{syscall.ENOSPC, "452 4.3.1"},
 		{ese.ErrOutcomeUnknown, "451 4.3.0"},
 		{ese.ErrLogDead, "451 4.3.0"},
