@@ -81,8 +81,11 @@ func (in *Instance) writer() {
 // try runs one step; an error stops the instance.
 func (in *Instance) try(step func() error) {
 	err := step()
-	if err == nil || in.usable() != nil || errors.Is(err, ErrWriteConflict) || errors.Is(err, ErrLogDiskFull) {
+	if err == nil || in.usable() != nil || errors.Is(err, ErrWriteConflict) {
 		return
+	}
+	if in.growing() != nil && in.cache.Failed() == nil {
+		return // the step found the log full: it is tried again when there is space
 	}
 	in.fail(err)
 }
@@ -132,9 +135,10 @@ func (in *Instance) cleanVersions(rounds int) error {
 		todo := in.cleanList
 		in.cleanList = nil
 		in.cleanMu.Unlock()
-		for _, d := range todo {
+		for i, d := range todo {
 			if t := in.treeByID(d.Tree); t != nil {
 				if err := t.Purge(d.Key); err != nil {
+					in.addDeletes(todo[i:])
 					return err
 				}
 			}

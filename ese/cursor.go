@@ -4,7 +4,6 @@ import (
 	"bytes"
 
 	"pillarbox/ese/internal/btree"
-	"pillarbox/ese/internal/record"
 )
 
 // Cursor walks an index as its transaction sees it, changes of the transaction itself
@@ -41,10 +40,18 @@ func (c *Cursor) First() (bool, error) { return c.settle(c.c.Seek(c.prefix)) }
 
 // Last moves to the last row.
 func (c *Cursor) Last() (bool, error) {
-	if len(c.prefix) == 0 {
-		return c.settle(c.c.SeekBelow(nil))
+	return c.settle(c.c.SeekBelow(after(c.prefix)))
+}
+
+// after is the first key behind all that begin with prefix; empty when there is none. (The
+// limit byte 0xff of ESE would not do: so begins a NULL in a descending column.)
+func after(prefix []byte) []byte {
+	for n := len(prefix); n > 0; n-- {
+		if b := prefix[n-1]; b < 0xff {
+			return append(append([]byte(nil), prefix[:n-1]...), b+1)
+		}
 	}
-	return c.settle(c.c.SeekBelow(record.AppendKeyLimit(append([]byte(nil), c.prefix...))))
+	return nil
 }
 
 // Seek moves to the first row whose first index columns are at or after these values, the

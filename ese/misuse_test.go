@@ -73,6 +73,42 @@ func TestCreateTableRolledBack(t *testing.T) {
 	g.Crash()
 }
 
+// Last and Prev also find rows whose further columns are NULL in a descending index: their
+// keys go on with 0xff.
+func TestLastOfDescendingNull(t *testing.T) {
+	g := esetest.Open(t, ese.Options{})
+	db := g.Database("a.edb")
+	var tb *ese.Table
+	must(t, g.In.Update(context.Background(), func(tx *ese.Tx) (err error) {
+		tb, err = tx.CreateTable(db, ese.TableDef{
+			Name: "T",
+			Columns: []ese.ColumnDef{
+				{Name: "ID", Type: ese.Long, NotNull: true}, {Name: "A", Type: ese.Long}, {Name: "B", Type: ese.Long},
+			},
+			Indexes: []ese.IndexDef{
+				{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}},
+				{Name: "AB", Columns: []ese.IndexColumn{{Name: "A"}, {Name: "B", Descending: true}}},
+			},
+		})
+		if err != nil {
+			return err
+		}
+		id, a, b := col(t, tb, "ID"), col(t, tb, "A"), col(t, tb, "B")
+		must(t, tx.Insert(tb.NewRow().Set(id, ese.Int(1)).Set(a, ese.Int(5)).Set(b, ese.Int(7))))
+		return tx.Insert(tb.NewRow().Set(id, ese.Int(2)).Set(a, ese.Int(5)))
+	}))
+	must(t, g.In.View(func(tx *ese.Tx) error {
+		x, err := tb.Index("AB")
+		must(t, err)
+		c := tx.Cursor(x)
+		must(t, c.Prefix(ese.Int(5)))
+		if ok, err := c.Last(); !ok || err != nil || c.Row().Int(col(t, tb, "ID")) != 2 {
+			t.Errorf("the last row is %d (%v, %v), want 2", c.Row().Int(col(t, tb, "ID")), ok, err)
+		}
+		return nil
+	}))
+}
+
 // A panic in a transaction's function leaves no open transaction behind.
 func TestPanicRollsBack(t *testing.T) {
 	g := esetest.Open(t, ese.Options{})

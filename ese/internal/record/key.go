@@ -15,7 +15,6 @@ const (
 	keyNull  = 0x00
 	keyEmpty = 0x40
 	keyData  = 0x7f
-	keyLimit = 0xff
 )
 
 // keyChunk is the number of bytes of a variable binary value between two length bytes.
@@ -59,10 +58,6 @@ func AppendKey(
 	}
 	return dst, nil
 }
-
-// AppendKeyLimit appends the byte that makes a search key greater than every key that
-// begins with the segments before it.
-func AppendKeyLimit(dst []byte) []byte { return append(dst, keyLimit) }
 
 func appendFixedKey(dst []byte, t ColumnType, data []byte) []byte {
 	le := binary.LittleEndian

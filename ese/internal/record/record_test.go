@@ -433,10 +433,4 @@ func TestGoldenKeys(t *testing.T) {
 	if _, err := AppendKey(nil, SLV, []byte{1}, false, false, false); err == nil {
 		t.Error("an SLV made a key")
 	}
-	full, _ := AppendKey(nil, Long, le(1, 4), false, false, false)
-	limit := AppendKeyLimit(slices.Clone(full))
-	longer, _ := AppendKey(slices.Clone(full), Text, []byte("zzz"), false, false, false)
-	if bytes.Compare(limit, longer) <= 0 {
-		t.Error("the limit is not above all keys of its prefix")
-	}
 }
