@@ -189,6 +189,7 @@ type httpService struct {
 
 // Serve serves until Shutdown.
 func (h httpService) Serve(l net.Listener) error {
+	l = &limitedListener{Listener: l, most: mostHTTP}
 	switch {
 	case h.either != nil:
 		return h.Server.Serve(&eitherListener{l, h.either})
