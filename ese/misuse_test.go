@@ -463,3 +463,82 @@ func TestForeignDoubleWrite(t *testing.T) {
 	must(t, in.Close())
 	esetest.Check(t, fs, filepath.Join("d", "a.edb"))
 }
+
+// A disk that fills up under any of the files loses no commit that was reported.
+func TestFullDiskKeepsCommits(t *testing.T) {
+	for _, path := range []string{"a.edb", "a.dw", "a.stm", "E00*.chk", "*.log"} {
+		for after := 0; after < 30; after += 3 {
+			fullDisk(t, path, after)
+		}
+	}
+}
+
+func fullDisk(t *testing.T, path string, after int) {
+	t.Helper()
+	mem := vfs.NewMem()
+	fault := vfs.NewFault(mem)
+	o := ese.Options{
+		FS: fault, Dir: "d", GenerationBytes: 64 << 10, CacheBytes: 32 * 4096, PageSize: 4096,
+		CheckpointDepth: 128 << 10, StreamBytes: 64 << 10, Manual: true,
+	}
+	in, err := ese.Open(o)
+	must(t, err)
+	db, err := in.OpenDatabase("a.edb")
+	must(t, err)
+	ctx := context.Background()
+	var tb *ese.Table
+	must(t, in.Update(ctx, func(tx *ese.Tx) error {
+		tb, err = tx.CreateTable(db, peopleDef())
+		return err
+	}))
+	id, key, photo := tb.Columns()[0], col(t, tb, "Key"), col(t, tb, "Photo")
+	fault.Inject(vfs.Rule{Op: vfs.OpWrite, Path: path, After: after, Err: syscall.ENOSPC})
+	stored := make(map[int]ese.StreamID)
+	for i := range 200 {
+		var sid ese.StreamID
+		err := in.Update(ctx, func(tx *ese.Tx) error {
+			if sid, err = tx.WriteStream(db, make([]byte, 3000+i)); err != nil {
+				return err
+			}
+			r := tb.NewRow().Set(id, ese.Int(i)).Set(key, ese.Bytes(fmt.Append(nil, sid)))
+			return tx.Insert(r.Set(photo, ese.Bytes(make([]byte, 700))))
+		})
+		if err == nil {
+			stored[i] = sid
+		}
+		if in.Step(i%ese.Steps) != nil && in.Err() != nil {
+			break
+		}
+	}
+	_ = in.Close()
+	o.FS = mem
+	in, err = ese.Open(o)
+	if err != nil {
+		t.Fatalf("%s full after %d writes: %v", path, after, err)
+	}
+	db, err = in.OpenDatabase("a.edb")
+	must(t, err)
+	if tb, err = db.Table("People"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, in.View(func(tx *ese.Tx) error {
+		for i, sid := range stored {
+			if ok, err := tx.Get(tb, new(ese.RowView), new([]byte), ese.Int(i)); !ok || err != nil {
+				return fmt.Errorf("%s full after %d writes: row %d: %v %v", path, after, i, ok, err)
+			}
+			r, err := tx.OpenStream(db, sid)
+			if err != nil {
+				return err
+			}
+			if b, err := io.ReadAll(io.NewSectionReader(r, 0, 1<<20)); err != nil || len(b) != 3000+i {
+				return fmt.Errorf("%s full after %d writes: stream of row %d: %d bytes, %v", path, after, i, len(b), err)
+			}
+			if err := r.Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, in.Close())
+	esetest.Check(t, mem, filepath.Join("d", "a.edb"))
+}

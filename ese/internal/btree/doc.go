@@ -19,11 +19,13 @@
 //  2. A node is removed from its page only when no change of it is kept in the version store.
 //  3. Every change of a page goes through logrec's Apply, so redo does the same.
 //  4. A structure change is complete in the log or not there; it is never undone.
-//  5. An internal page has at least one node; its last separator is empty (above everything).
+//  5. There is one copy of an internal page at a time; all copies of an instance together take
+//     at most Env.CopyBytes, and one that is dropped is marked stale like one replaced.
+//  6. An internal page has at least one node; its last separator is empty (above everything).
 //
 // Lock order: Tree.smo, then the Allocator's lock, then page latches (a single change of a
 // leaf takes only that latch; a Mtr takes several but only pages that its locks own), then
-// the version store.
+// the version store. Tree.copyMu and the list of copies come last, neither inside the other.
 //
 // It does not choose pages (Allocator does), knows no columns, and starts no goroutine.
 package btree

@@ -18,6 +18,8 @@
 //     is set before that record is appended, so a checkpoint that reads the log's end first
 //     and the frames after it never passes a change.
 //  4. A page that fails its checksum is never handed out; one flipped bit is mended.
+//  5. After Close no frame holds a page and Fetch gives ErrClosed, so nobody touches memory that
+//     was given back.
 //
 // Lock order: frame latches, then flushMu, then a shard's lock or a frame's state lock. The
 // writer never waits for a latch (it skips latched frames), so it may run in a goroutine that
