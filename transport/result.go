@@ -18,6 +18,7 @@ type verdict struct {
 	gone   []*recipient // rows to remove
 	later  []*recipient // rows to try again
 	report []dsn.Recipient
+	sent   bool // to one recipient at least
 }
 
 // judge applies the outcomes to the rows in memory.
@@ -32,7 +33,7 @@ func (t *Transport) judge(m *message, rcpts []*recipient, out []*outcome) *verdi
 			"to", c.address.String(), "host", o.host, "attempt", c.attempts)
 		if o.state == stateSent {
 			log.Info("sent", "size", m.size, "reply", o.text)
-			v.gone = append(v.gone, c)
+			v.gone, v.sent = append(v.gone, c), true
 			continue
 		}
 		if o.state == stateDeferred && now.Before(c.expire) {
@@ -88,6 +89,24 @@ func (t *Transport) record(
 	ctx context.Context, m *message, rcpts []*recipient, out []*outcome, held *store.Held,
 ) error {
 	v := t.judge(m, rcpts, out)
+	err := t.settle(ctx, m, v, held)
+	// What was sent would be sent again by another attempt, so while it cannot be written, as
+	// on a full disk, the job keeps its lease and only the writing is repeated.
+	for err != nil && v.sent && !t.o.Manual && t.ctx.Err() == nil {
+		t.o.Logger.Error("sent, but not recorded: tried again", "id", string(m.id), "error", err)
+		t.sleep(t.ctx, retryRecord)
+		err = t.settle(ctx, m, v, held)
+	}
+	return err
+}
+
+// retryRecord is the pause before what came of an attempt is written again.
+const retryRecord = 2 * time.Second
+
+// settle is the transaction of record.
+func (t *Transport) settle(
+	ctx context.Context, m *message, v *verdict, held *store.Held,
+) error {
 	apply := func(r *rows) error { return r.apply(m.id, v) }
 	var err error
 	if len(v.report) > 0 {

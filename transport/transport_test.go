@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"pillarbox/mail"
+	"pillarbox/mail/address"
 	"pillarbox/protocol/smtp"
 	"pillarbox/store"
 )
@@ -466,5 +467,40 @@ func TestRunner(t *testing.T) {
 	}
 	if len(w.got) != 2*n {
 		t.Errorf("sent %d", len(w.got))
+	}
+}
+
+// What was sent but cannot be recorded is not given back to the queue, which would send it
+// again; the end of the transport ends the wait.
+func TestSentButNotRecorded(t *testing.T) {
+	w := newWorld(t)
+	w.to.Manual = false
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.in.Close(); err != nil { // from now on nothing can be written
+		t.Fatal(err)
+	}
+	m := &message{id: "x", sender: address.Address{Local: "a", Domain: "b.test"}}
+	rcpts := []*recipient{{id: "x", n: 1, address: address.Address{Local: "c", Domain: "d.test"}}}
+	returned := make(chan error, 1)
+	go func() {
+		returned <- w.tr.record(t.Context(), m, rcpts, []*outcome{{state: stateSent}}, nil)
+	}()
+	select {
+	case err := <-returned:
+		t.Errorf("given back: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := w.tr.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-returned:
+		if err == nil {
+			t.Error("recorded on a closed store")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("not ended with the transport")
 	}
 }
