@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // damage is something that happened to a server's folder while the server was down.
@@ -48,7 +49,7 @@ func TestDamaged(t *testing.T) {
 		{"checkpoint gone, dirty", true, remove("E00.chk"), nil},
 		{"checkpoint gone, clean", false, remove("E00.chk"), nil},
 		{"checkpoint destroyed", true, zero("E00.chk", 0, 8192), nil},
-		{"spare log gone", true, removeAny("E00tmp.log"), nil},
+		{"spare log gone", true, remove("E00tmp.log"), nil},
 		{"reserve gone", true, remove("E00res00001.jrs"), nil},
 		{"current log gone", true, remove("E00.log"), []string{"E00", "-528"}},
 		{"all logs gone, dirty", true, remove("E00*.log"), []string{"priv1.edb"}},
@@ -117,12 +118,28 @@ func damagedSites(t *testing.T) (dirty, clean *site, want []string) {
 	s.stop()
 	s.mustStart()
 	s.sendAll("alice", msgs[60:])
+	s.waitForLogs()
 	s.kill()
 	dirty = s.at(t, copyOf(t, s.dir))
 	s.mustStart()
 	s.stop()
 	slices.Sort(want)
 	return dirty, s, want
+}
+
+// waitForLogs waits until no log file is between two names, so that the cases know what a file
+// is by its name.
+func (s *site) waitForLogs() {
+	s.t.Helper()
+	for range 500 {
+		_, err := os.Stat(filepath.Join(s.dir, "store", "E00.log"))
+		_, terr := os.Stat(filepath.Join(s.dir, "store", "E00tmp.log"))
+		if err == nil && terr == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.t.Fatal("no E00.log and E00tmp.log beside each other")
 }
 
 func copyOf(t *testing.T, dir string) string {
@@ -198,17 +215,10 @@ func plainBodies(s *site) []string {
 
 func remove(pattern string) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
-		if names := must(filepath.Glob(filepath.Join(dir, pattern)))(t); len(names) == 0 {
+		names := must(filepath.Glob(filepath.Join(dir, pattern)))(t)
+		if len(names) == 0 {
 			t.Fatalf("no %s in %s", pattern, dir)
 		}
-		removeAny(pattern)(t, dir)
-	}
-}
-
-// removeAny removes what may not be there: a kill between two names of a file.
-func removeAny(pattern string) func(*testing.T, string) {
-	return func(t *testing.T, dir string) {
-		names := must(filepath.Glob(filepath.Join(dir, pattern)))(t)
 		for _, n := range names {
 			check(t, os.Remove(n))
 		}
@@ -401,7 +411,8 @@ func damagedStream(t *testing.T, clean *site, want []string) {
 func secondServer(t *testing.T, clean *site) {
 	s := clean.at(t, copyOf(t, clean.dir))
 	s.mustStart()
-	second := exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", "59000")
+	port := strconv.Itoa(s.base + 500)
+	second := exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", port)
 	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), s.dir) {
 		t.Errorf("the second server: %v\n%s", err, out)

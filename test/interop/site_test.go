@@ -97,14 +97,29 @@ func (s *site) cleanup() {
 		s.t.Logf("the server said:\n%s", last(s.out.String(), 4000))
 	}
 	_ = s.cmd.Process.Kill()
-	<-s.done
+	if err := <-s.done; err == nil {
+		s.t.Log("the server ended by itself before it was killed")
+	}
 	s.cmd = nil
 }
 
 func last(text string, n int) string { return text[max(0, len(text)-n):] }
 
-// start runs the server until it is ready; an error has what it said when it ended instead.
+// start runs the server until it is ready; an error has what it said when it ended instead. A
+// port that is taken, by a connection of a test beside this one or by another program, makes
+// it try other ones.
 func (s *site) start() error {
+	err := s.startOnce()
+	for tries := 0; err != nil && tries < 20 && strings.Contains(err.Error(), portTaken); tries++ {
+		s.base += 7
+		err = s.startOnce()
+	}
+	return err
+}
+
+const portTaken = "address already in use"
+
+func (s *site) startOnce() error {
 	s.out, s.done = &output{}, make(chan error, 1)
 	s.cmd = exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", strconv.Itoa(s.base),
 		"--password", "pw")
@@ -159,7 +174,9 @@ func (s *site) stop() {
 // kill ends the server by SIGKILL.
 func (s *site) kill() {
 	_ = s.cmd.Process.Kill()
-	<-s.done
+	if err := <-s.done; err == nil {
+		s.t.Log("the server ended by itself before it was killed")
+	}
 	s.cmd = nil
 }
 

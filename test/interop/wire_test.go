@@ -219,7 +219,7 @@ func (s *site) mx() (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.say("220", ""); err == nil {
+	if err = w.say("220", ""); err == nil {
 		err = w.say("250", "EHLO c.test\r\n")
 	}
 	return w, err
