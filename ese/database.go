@@ -122,6 +122,9 @@ func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Dat
 	}
 	stm := sidePath(path, ".stm")
 	sf, err := in.o.FS.OpenFile(stm, os.O_RDWR|flag, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("stream file of %s is missing: %w: restore it with its database", path, err)
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.f.Close(), db.double.Close())
 	}
@@ -256,11 +259,30 @@ func (in *Instance) attach(name, path string) (*Database, error) {
 	if err := in.attachFiles(db); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
-	if err := db.loadCatalog(); err != nil {
+	err = db.checkSize()
+	if err == nil {
+		err = db.loadCatalog()
+	}
+	if err != nil {
 		// It goes back to what it was: clean, and not ours.
 		return nil, errors.Join(err, db.detach())
 	}
 	return db, nil
+}
+
+// checkSize refuses a clean file that is shorter than its root says.
+func (db *Database) checkSize() error {
+	end, err := db.space.Owned()
+	if err != nil {
+		return err
+	}
+	if have := db.file.Pages(); have < end {
+		return &PageError{
+			File: db.file.Name, Page: have + 1,
+			Reason: fmt.Sprintf("the file ends here, but it should have %d pages: restore it from a backup", end),
+		}
+	}
+	return nil
 }
 
 func (in *Instance) attachFiles(db *Database) error {
@@ -268,7 +290,8 @@ func (in *Instance) attachFiles(db *Database) error {
 		return err
 	}
 	if db.header.State != dbheader.CleanShutdown {
-		return ErrDirtyShutdown
+		return fmt.Errorf("%s needs log generations %d to %d of another log than that in %s: %w",
+			db.path, db.header.MinRequired, db.header.MaxRequired, in.o.LogDir, ErrDirtyShutdown)
 	}
 	if err := db.emptyDouble(); err != nil {
 		return err
@@ -313,7 +336,7 @@ func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
 func (db *Database) readHeader() error {
 	h, _, err := dbheader.Read(db.f)
 	if err != nil {
-		return fmt.Errorf("%s: %w", db.path, err)
+		return fmt.Errorf("%s: %w: restore it from a backup", db.path, err)
 	}
 	switch {
 	case h.Revision > dbheader.FormatRevision:
@@ -327,7 +350,7 @@ func (db *Database) readHeader() error {
 		return err
 	}
 	if sh.Signature != h.Signature {
-		return fmt.Errorf("%s: %w", db.stream.Name, ErrWrongSignature)
+		return fmt.Errorf("%s and %s do not belong together: %w", db.path, db.stream.Name, ErrWrongSignature)
 	}
 	db.header = h
 	return nil

@@ -218,6 +218,11 @@ func (in *Instance) usable() error {
 // growing is nil while the log can grow. When it cannot, what is left of the current
 // generation is kept for commits and rollbacks (engine.md rule 17).
 func (in *Instance) growing() error {
+	if in.log.Tight() {
+		if _, err := in.log.Prepare(); err != nil {
+			return fmt.Errorf("%w: %w", ErrLogDiskFull, err)
+		}
+	}
 	if err := in.log.PrepareErr(); err != nil {
 		return fmt.Errorf("%w: %w", ErrLogDiskFull, err)
 	}

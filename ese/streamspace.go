@@ -118,6 +118,7 @@ func (s *streamSpace) load(tx *Tx) error {
 	s.cRegion, s.cMap = sp["Region"], sp["Map"]
 	s.cLoose, s.cKind, s.cUntil = l["Stream"], l["Kind"], l["Until"]
 	s.regions = nil
+	last := stream.PageNo(0)
 	c := tx.Cursor(s.space.primary)
 	ok, err := c.First()
 	for ; ok && err == nil; ok, err = c.Next() {
@@ -125,8 +126,14 @@ func (s *streamSpace) load(tx *Tx) error {
 			s.regions = append(s.regions, &region{space: s, no: len(s.regions), free: regionPages})
 		}
 		s.regions = append(s.regions, &region{space: s, no: len(s.regions), free: freePages(c.Row().Bytes(s.cMap))})
+		if at := lastUsed(c.Row().Bytes(s.cMap)); at >= 0 {
+			last = stream.PageNo((len(s.regions)-1)*regionPages + at)
+		}
 	}
 	if err != nil {
+		return err
+	}
+	if err := s.db.stream.CheckSize(last); err != nil {
 		return err
 	}
 	s.nextID, s.loose = 1, true
@@ -142,6 +149,16 @@ func (s *streamSpace) load(tx *Tx) error {
 	}
 	s.firstID = s.nextID
 	return nil
+}
+
+// lastUsed is the highest set bit, -1 when there is none.
+func lastUsed(m []byte) int {
+	for i := len(m)*8 - 1; i >= 0; i-- {
+		if m[i/8]>>(i%8)&1 != 0 {
+			return i
+		}
+	}
+	return -1
 }
 
 func freePages(m []byte) int {

@@ -45,7 +45,7 @@ func (h *headerPass) copy(w io.Writer, br *bufio.Reader) error {
 			first = piece[len(piece)-1] == '\n'
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF: // not errors.Is: a lost connection may wrap it
 			return h.end(w)
 		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
 			return err
@@ -53,7 +53,7 @@ func (h *headerPass) copy(w io.Writer, br *bufio.Reader) error {
 	}
 	for {
 		_, err := br.Peek(1)
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -101,20 +101,28 @@ func (s *Manager) FreeTree(m *btree.Mtr, root, parent page.No) error {
 // Restore makes the file as long as the root says it is: a crash may have taken back a
 // growth whose pages nobody has written yet.
 func (s *Manager) Restore() error {
+	end, err := s.Owned()
+	if err != nil {
+		return err
+	}
+	return s.file.Grow(end)
+}
+
+// Owned is the last page that the database's root owns: a file that was closed clean is at
+// least that long.
+func (s *Manager) Owned() (page.No, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.env.NewMtr()
 	defer m.Abort()
 	d, err := s.open(m, RootPage)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var end page.No
-	if err := s.each(m, d.oe, func(last page.No, _ int) bool {
+	err = s.each(m, d.oe, func(last page.No, _ int) bool {
 		end = last
 		return true
-	}); err != nil {
-		return err
-	}
-	return s.file.Grow(end)
+	})
+	return end, err
 }

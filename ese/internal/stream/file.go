@@ -270,6 +270,20 @@ func (f *File) Init(write func(vfs.File) error) error {
 	return nil
 }
 
+// CheckSize refuses a file that ends before page last, the highest in use. Page 0 is always
+// taken for good, since an empty file has none.
+func (f *File) CheckSize(last PageNo) error {
+	size, err := f.f.Size()
+	if err != nil {
+		return fmt.Errorf("size of %s: %w", f.Name, err)
+	}
+	if last > 0 && size <= last.Offset() {
+		return &BadRunError{f.Name, last, fmt.Sprintf(
+			"the file has only %d bytes: it was cut, restore it with its database", size)}
+	}
+	return nil
+}
+
 // ReadHeader reads the file's header.
 func (f *File) ReadHeader() (dbheader.Header, error) {
 	b := make([]byte, PageSize)

@@ -56,6 +56,18 @@ func (l *Log) Prepare() (did bool, err error) {
 	return l.prepare()
 }
 
+// Tight tells that the current generation is in its last quarter and no other is prepared: who
+// wants to begin something calls Prepare first, so that the quarter is left for ending what has
+// begun.
+func (l *Log) Tight() bool {
+	if l.End().Offset() < l.o.GenerationBytes/4*3 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next == nil
+}
+
 // PrepareErr is why the next generation could not be prepared, nil once it was. What is left
 // of the current one is then the reserve for commits and rollbacks.
 func (l *Log) PrepareErr() error {
