@@ -10,7 +10,7 @@ SEEDS    ?= 1000
 FUZZTIME ?= 20s
 BENCH    ?= .
 
-.PHONY: all build run test check race crash fuzz bench enginebench mailbench clean
+.PHONY: all build run test check race crash mutants kill memory fuzz bench enginebench mailbench clean
 
 all: build
 
@@ -40,6 +40,19 @@ race:
 # Power cuts on the simulated disk, SEEDS of them in each of engine, store and transport.
 crash:
 	$(GO) test -count=1 -timeout 4h -run Crash ./ese ./store/crashtest ./transport -seeds $(SEEDS)
+
+# Known bugs planted in a copy of the engine: the simulation must find each.
+mutants:
+	$(GO) test -count=1 -timeout 3h -v ./test/mutants -args -plant
+
+# kill -9 under load, ROUNDS times, with every acknowledged message asked for afterwards.
+ROUNDS ?= 200
+kill:
+	$(GO) test -count=1 -timeout 2h -v -run TestKill ./test/kill -args -rounds $(ROUNDS)
+
+# Messages of 200 MiB, fifty of 50 MiB at once, a thousand idle connections.
+memory:
+	$(GO) test -count=1 -timeout 10m -run Memory ./test/interop -memory -v
 
 # Each fuzz target of each package for FUZZTIME.
 fuzz:

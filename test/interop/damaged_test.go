@@ -71,6 +71,8 @@ func TestDamaged(t *testing.T) {
 		{"newer format", false, newer, []string{"priv1.edb", "newer"}},
 		{"database cut, clean", false, cut("priv1.edb"), []string{"priv1.edb"}},
 		{"database cut, dirty", true, cut("priv1.edb"), []string{"priv1.edb"}},
+		{"stream cut, clean", false, cut("priv1.stm"), []string{"priv1.stm", "cut"}},
+		{"root page destroyed, clean", false, zero("priv1.edb", 2*pageBytes, pageBytes), []string{"priv1.edb", "page 1"}},
 		{"database empty", false, zero("priv1.edb", 0, -1), []string{"priv1.edb"}},
 		{
 			"catalog destroyed", false, zero("priv1.edb", 5*pageBytes, pageBytes),
