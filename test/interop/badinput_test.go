@@ -17,7 +17,7 @@ import (
 // TestBadInput breaks the rules of every protocol on one server. At the end the server serves
 // as before, has let go of every session, stayed in its memory, and ends in order.
 func TestBadInput(t *testing.T) {
-	s := newSite(t, 55000)
+	s := newSite(t, 15000)
 	s.serves("before")
 	idle := s.files()
 	for _, c := range []struct {

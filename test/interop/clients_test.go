@@ -25,7 +25,7 @@ func TestClients(t *testing.T) {
 			msgs = append(msgs, m)
 		}
 	}
-	s := newSite(t, 53000)
+	s := newSite(t, 13000)
 	s.sendAll("alice", msgs)
 	// Every reader is asked for what the server has; TestCorpora proves that this is what was sent.
 	want := s.bodies("alice", "INBOX")

@@ -143,7 +143,7 @@ func TestCorpora(t *testing.T) {
 		}
 		msgs = some
 	}
-	s := newSite(t, 51000)
+	s := newSite(t, 11000)
 	want := newMultiset()
 	var barred []message
 	for _, m := range msgs {

@@ -33,7 +33,7 @@ const pageBytes = 8192
 // serves every message; it never starts on a part of the data.
 func TestDamaged(t *testing.T) {
 	dirty, clean, want := damagedSites(t)
-	stranger := newSite(t, 59000)
+	stranger := newSite(t, 19000)
 	stranger.stop()
 	alien := func(names ...string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
@@ -98,7 +98,7 @@ func TestDamaged(t *testing.T) {
 // kill left it and as it is after an end in order.
 func damagedSites(t *testing.T) (dirty, clean *site, want []string) {
 	t.Helper()
-	s := newSite(t, 57000)
+	s := newSite(t, 17000)
 	s.stop()
 	// The size of a log file holds for new ones: the storage group is made anew.
 	check(t, os.RemoveAll(filepath.Join(s.dir, "store")))

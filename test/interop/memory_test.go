@@ -47,7 +47,7 @@ func TestMemory(t *testing.T) {
 	if !*memory || testing.Short() {
 		t.Skip("only with -memory")
 	}
-	s := newSite(t, 51000)
+	s := newSite(t, 11000)
 	s.stop()
 	s.configure("max_message_bytes = 52428800", "max_message_bytes = 314572800")
 	s.mustStart()
@@ -89,7 +89,7 @@ func TestMemory(t *testing.T) {
 	s.bounded()
 	s.stop()
 	// A server that did nothing before, so that no memory it can use again hides the cost.
-	idle := newSite(t, 53000)
+	idle := newSite(t, 13000)
 	idleConnections(t, idle)
 	idle.stop()
 }

@@ -36,7 +36,7 @@ func TestKill(t *testing.T) {
 	bin := build(t)
 	var sites []*site
 	for i, tiny := range []bool{false, true} {
-		sites = append(sites, newSite(t, bin, 41000+2000*i, tiny))
+		sites = append(sites, newSite(t, bin, 21000+2000*i, tiny))
 	}
 	for r := range *rounds {
 		s := sites[r%2]

@@ -27,7 +27,7 @@ func TestSyncBefore250(t *testing.T) {
 	if exec.Command(strace, "-o", "/dev/null", "true").Run() != nil {
 		t.Skip("strace may not trace here")
 	}
-	s := newSite(t, build(t), 45000, false)
+	s := newSite(t, build(t), 25000, false)
 	s.start()
 	defer s.stop(syscall.SIGTERM)
 	trace := filepath.Join(t.TempDir(), "trace")

@@ -32,7 +32,8 @@ func (p *printer) streamFile(ctx context.Context, fsys vfs.FS, path string, f vf
 	defer func() { _ = dbFile.Close() }()
 	db, err := inspect.Open(dbFile)
 	if err != nil {
-		return fmt.Errorf("%s: %w", dbPath, err)
+		return fmt.Errorf("%s: %w (while the server runs, or after a crash, its newest pages are "+
+			"only in the log: end the server in order and check again)", dbPath, err)
 	}
 	t := db.Table(streamTable)
 	if t == nil {
