@@ -319,6 +319,9 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 	}
 	in.recovery.Torn += n
 	db.id = rec.DB
+	if err := db.stream.BeginRedo(); err != nil {
+		return err
+	}
 	if err := in.register(db); err != nil {
 		return err
 	}

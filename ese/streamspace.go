@@ -119,6 +119,7 @@ func (s *streamSpace) load(tx *Tx) error {
 	s.cLoose, s.cKind, s.cUntil = l["Stream"], l["Kind"], l["Until"]
 	s.regions = nil
 	last := stream.PageNo(0)
+	there, from := s.db.stream.EndRedo()
 	c := tx.Cursor(s.space.primary)
 	ok, err := c.First()
 	for ; ok && err == nil; ok, err = c.Next() {
@@ -126,8 +127,14 @@ func (s *streamSpace) load(tx *Tx) error {
 			s.regions = append(s.regions, &region{space: s, no: len(s.regions), free: regionPages})
 		}
 		s.regions = append(s.regions, &region{space: s, no: len(s.regions), free: freePages(c.Row().Bytes(s.cMap))})
-		if at := lastUsed(c.Row().Bytes(s.cMap)); at >= 0 {
-			last = stream.PageNo((len(s.regions)-1)*regionPages + at)
+		m, first := c.Row().Bytes(s.cMap), stream.PageNo((len(s.regions)-1)*regionPages)
+		if at := lastUsed(m); at >= 0 {
+			last = first + stream.PageNo(at)
+		}
+		if there != nil && first+regionPages > from {
+			if err := s.checkThere(m, first, there); err != nil {
+				return err
+			}
 		}
 	}
 	if err != nil {
@@ -148,6 +155,20 @@ func (s *streamSpace) load(tx *Tx) error {
 		}
 	}
 	s.firstID = s.nextID
+	return nil
+}
+
+// checkThere refuses a file that was cut before recovery: pages in use behind its end that
+// the log did not bring back.
+func (s *streamSpace) checkThere(m []byte, first stream.PageNo, there func(stream.PageNo) bool) error {
+	for i := range len(m) * 8 {
+		if p := first + stream.PageNo(i); m[i/8]>>(i%8)&1 != 0 && !there(p) {
+			return &StreamError{
+				File: s.db.stream.Name, Page: p,
+				Reason: "the file was cut before this page: restore it with its database",
+			}
+		}
+	}
 	return nil
 }
 

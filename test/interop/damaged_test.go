@@ -72,6 +72,7 @@ func TestDamaged(t *testing.T) {
 		{"database cut, clean", false, cut("priv1.edb"), []string{"priv1.edb"}},
 		{"database cut, dirty", true, cut("priv1.edb"), []string{"priv1.edb"}},
 		{"stream cut, clean", false, cut("priv1.stm"), []string{"priv1.stm", "cut"}},
+		{"stream cut, dirty", true, cut("priv1.stm"), []string{"priv1.stm", "cut"}},
 		{"root page destroyed, clean", false, zero("priv1.edb", 2*pageBytes, pageBytes), []string{"priv1.edb", "page 1"}},
 		{"database empty", false, zero("priv1.edb", 0, -1), []string{"priv1.edb"}},
 		{

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,9 @@ type File struct {
 	writeMu sync.Mutex // one writer to the file at a time
 
 	mu       sync.Mutex
+	redoing  bool
+	base     int64     // the file's size before redo
+	redone   []span    // what redo wrote behind base, in log order
 	progress sync.Cond // a run is wholly logged, written or given up
 	runs     map[PageNo]*run
 	queue    []*run // in log order
@@ -40,6 +44,9 @@ type File struct {
 	unsynced logrec.LogPos // oldest record whose bytes are written but not synced; 0 = none
 	failed   error         // of a sync; it is never tried again
 }
+
+// span is a range of bytes of the file.
+type span struct{ from, to int64 }
 
 // run is a run that is not yet in the file.
 type run struct {
@@ -174,11 +181,65 @@ func (f *File) Redo(rec logrec.StreamRec, pos logrec.LogPos) error {
 		return fmt.Errorf("redo %s: %w", f.Name, err)
 	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.unsynced == 0 || pos < f.unsynced {
 		f.unsynced = pos
 	}
+	to := rec.Offset + int64(len(rec.Data))
+	if !f.redoing || to <= f.base {
+		return nil
+	}
+	if n := len(f.redone); n > 0 && f.redone[n-1].to == rec.Offset {
+		f.redone[n-1].to = to
+	} else {
+		f.redone = append(f.redone, span{rec.Offset, to})
+	}
+	return nil
+}
+
+// BeginRedo notes the file's size: what lies behind it must come from the log.
+func (f *File) BeginRedo() error {
+	size, err := f.f.Size()
+	if err != nil {
+		return fmt.Errorf("size of %s: %w", f.Name, err)
+	}
+	f.mu.Lock()
+	f.redoing, f.base = true, size
 	f.mu.Unlock()
 	return nil
+}
+
+// EndRedo forgets what redo wrote; it returns a function that tells whether a page in use is
+// there: before the former end of the file, or written by redo. It is nil without BeginRedo.
+// All pages below from are there.
+func (f *File) EndRedo() (there func(PageNo) bool, from PageNo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.redoing {
+		return nil, 0
+	}
+	base, spans := f.base, union(f.redone)
+	f.redoing, f.base, f.redone = false, 0, nil
+	return func(no PageNo) bool {
+		off := no.Offset()
+		// A page is written from its start or not at all.
+		i, _ := slices.BinarySearchFunc(spans, off, func(s span, at int64) int { return cmp.Compare(s.to-1, at) })
+		return off < base || (i < len(spans) && spans[i].from <= off)
+	}, PageNo(max(base/PageSize-1, 0))
+}
+
+// union sorts spans and joins those that touch.
+func union(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var out []span
+	for _, s := range spans {
+		if n := len(out); n > 0 && s.from <= out[n-1].to {
+			out[n-1].to = max(out[n-1].to, s.to)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // Sync makes everything written durable.
