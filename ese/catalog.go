@@ -40,6 +40,8 @@ const (
 // Flags of catalog rows.
 const (
 	colNotNull      = 0x1
+	colDefault      = 0x10
+	colEscrow       = 0x20
 	idxUnique       = 0x1
 	idxAllowNulls   = 0x2 | 0x4 | 0x8
 	idxPrimary      = 0x20
@@ -97,7 +99,7 @@ func (db *Database) newTable(def *TableDef) (*Table, error) {
 	}
 	cols := make([]*Column, len(ids))
 	for i, d := range def.Columns {
-		cols[i] = &Column{id: ids[i], typ: d.Type, name: d.Name, notNil: d.NotNull}
+		cols[i] = &Column{id: ids[i], typ: d.Type, name: d.Name, notNil: d.NotNull || d.Escrow, escrow: d.Escrow}
 	}
 	t := db.tableOf(def.Name, cols)
 	for _, x := range def.Indexes {
@@ -286,6 +288,7 @@ type catRow struct {
 	keyMost, lvChunk       int // 0: NULL
 	name                   string
 	keys                   []byte
+	def                    []byte // nil: NULL
 }
 
 // put writes a row to the catalog and its shadow.
@@ -308,6 +311,9 @@ func (db *Database) put(tx *Tx, c catRow) error {
 		}
 		if c.lvChunk > 0 {
 			r.Set(col["LVChunkMax"], Int(c.lvChunk))
+		}
+		if c.def != nil {
+			r.Set(col["DefaultValue"], Bytes(c.def))
 		}
 		if c.keys != nil {
 			r.Set(col["KeyFldIDs"], Bytes(c.keys))
@@ -349,6 +355,10 @@ func (db *Database) describe(tx *Tx, t *Table, flags uint32) error {
 		}
 		if c.notNil {
 			row.flags |= colNotNull
+		}
+		if c.escrow {
+			row.flags |= colEscrow | colDefault
+			row.def = make([]byte, c.typ.FixedSize())
 		}
 		if err := db.put(tx, row); err != nil {
 			return err
@@ -597,7 +607,7 @@ func (db *Database) assemble(tx *Tx, s *storedTable) (*Table, error) {
 	var cols []*Column
 	byID := make(map[record.ColumnID]*Column)
 	for _, r := range s.cols {
-		c := &Column{id: record.ColumnID(r.id), typ: ColumnType(r.pgno), name: r.name, notNil: r.flags&colNotNull != 0}
+		c := &Column{id: record.ColumnID(r.id), typ: ColumnType(r.pgno), name: r.name, notNil: r.flags&colNotNull != 0, escrow: r.flags&colEscrow != 0}
 		cols = append(cols, c)
 		byID[c.id] = c
 	}

@@ -46,7 +46,7 @@ func TestCrash(t *testing.T) {
 
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
-	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits, UndoneInRecovery, Faults int
+	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits, UndoneInRecovery, Faults, Adds int
 }
 
 func (c *crashCounts) add(o *crashCounts) {
@@ -62,6 +62,7 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.Commits += o.Commits
 	c.UndoneInRecovery += o.UndoneInRecovery
 	c.Faults += o.Faults
+	c.Adds += o.Adds
 }
 
 func (c *crashCounts) demand(t *testing.T) {
@@ -70,6 +71,7 @@ func (c *crashCounts) demand(t *testing.T) {
 		"checkpoint moves": c.Checkpoints, "pages written with uncommitted changes": c.Uncommitted,
 		"splits": c.Splits, "merges": c.Merges, "undone transactions": c.Undone,
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
+		"additions to escrow columns": c.Adds,
 	} {
 		if n < 10 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
@@ -129,6 +131,7 @@ func (f *crashFile) SyncData() error {
 // row is a row of the model.
 type row struct {
 	age    int
+	sum    int64 // an escrow column
 	name   string
 	photo  []byte
 	stream ese.StreamID
@@ -148,6 +151,7 @@ type simTx struct {
 	tx      *ese.Tx
 	view    state // what it must see
 	changes map[int]*row
+	adds    map[int]int64 // to rows not changed otherwise
 	saves   []save
 }
 
@@ -155,6 +159,7 @@ type save struct {
 	sp      ese.Savepoint
 	view    state
 	changes map[int]*row
+	adds    map[int]int64
 }
 
 type sim struct {
@@ -289,6 +294,7 @@ func simTable() ese.TableDef {
 			{Name: "Name", Type: ese.Binary},
 			{Name: "Photo", Type: ese.LongBinary},
 			{Name: "Stream", Type: ese.LongLong},
+			{Name: "Sum", Type: ese.LongLong, Escrow: true},
 		},
 		Indexes: []ese.IndexDef{
 			{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}},
@@ -444,6 +450,9 @@ func (s *sim) compareRow(tx *ese.Tx, v *ese.RowView, want state, deep bool) {
 	if int(v.Int(s.c["Age"])) != r.age || v.String(s.c["Name"]) != r.name {
 		s.fatal("row %d: age %d name %q, want %d %q", id, v.Int(s.c["Age"]), v.String(s.c["Name"]), r.age, r.name)
 	}
+	if v.Int(s.c["Sum"]) != r.sum {
+		s.fatal("row %d: sum %d, want %d", id, v.Int(s.c["Sum"]), r.sum)
+	}
 	if !deep {
 		return
 	}
@@ -500,6 +509,7 @@ func (s *sim) step() {
 	case len(s.open) == 0 || (k < 7 && len(s.open) < 4):
 		s.open = append(s.open, &simTx{
 			tx: s.in.Begin(), view: s.history[len(s.history)-1].clone(), changes: map[int]*row{},
+			adds: map[int]int64{},
 		})
 	case k < 17:
 		s.change(s.open[s.rng.IntN(len(s.open))])
@@ -610,15 +620,16 @@ func (s *sim) change(x *simTx) {
 	id := s.rng.IntN(120)
 	switch k := s.rng.IntN(12); {
 	case k == 0:
-		x.saves = append(x.saves, save{x.tx.Save(), x.view.clone(), maps.Clone(x.changes)})
+		s.save(x)
 		return
 	case k == 1 && len(x.saves) > 0:
 		n := s.rng.IntN(len(x.saves))
 		if err := x.tx.RollbackTo(x.saves[n].sp); err != nil {
 			s.fatal("roll back to a savepoint: %v", err)
 		}
-		x.view, x.changes = x.saves[n].view, x.saves[n].changes
-		x.saves = x.saves[:n]
+		sv := x.saves[n]
+		x.view, x.changes, x.adds = sv.view.clone(), maps.Clone(sv.changes), maps.Clone(sv.adds)
+		x.saves = x.saves[:n+1]
 		return
 	case k == 2:
 		s.compare(x.tx, x.view)
@@ -635,39 +646,94 @@ func (s *sim) change(x *simTx) {
 	old, there := x.view.rows[id]
 	var err error
 	var now *row
-	switch {
+	switch k := s.rng.IntN(9); {
 	case !there:
 		r, er := s.randomRow(x)
+		r.sum = s.rng.Int64() >> 20
+		er.Set(s.c["Sum"], ese.Int(r.sum))
 		err, now = x.tx.Insert(er.Set(s.c["ID"], ese.Int(id))), &r
-	case s.rng.IntN(3) == 0:
+	case k == 0:
+		err, now = x.tx.Lock(s.tb, ese.Int(id)), &old
+	case k < 4:
+		s.add(x, id)
+		return
+	case k < 6:
 		err = x.tx.Delete(s.tb, ese.Int(id))
 		if err == nil && old.stream != 0 {
 			err = x.tx.DeleteStream(s.db, old.stream)
 		}
 	default:
 		r, er := s.randomRow(x)
+		r.sum = old.sum
 		err, now = x.tx.Update(er, ese.Int(id)), &r
 		if err == nil && old.stream != 0 {
 			err = x.tx.DeleteStream(s.db, old.stream)
 		}
 	}
-	if errors.Is(err, ese.ErrWriteConflict) {
-		i := slices.Index(s.open, x)
-		s.open = slices.Delete(s.open, i, i+1)
-		if err := x.tx.Rollback(); err != nil {
-			s.fatal("rollback: %v", err)
-		}
+	if s.conflict(x, err) {
 		return
 	}
 	if err != nil {
 		s.fatal("change row %d (there: %v): %v", id, there, err)
 	}
 	x.changes[id] = now
+	delete(x.adds, id)
 	if now == nil {
 		delete(x.view.rows, id)
 	} else {
 		x.view.rows[id] = *now
 	}
+}
+
+// save makes a savepoint, or releases one when they are as deep as they go.
+func (s *sim) save(x *simTx) {
+	sp, err := x.tx.Save()
+	if err == nil {
+		x.saves = append(x.saves, save{sp, x.view.clone(), maps.Clone(x.changes), maps.Clone(x.adds)})
+		return
+	}
+	if !errors.Is(err, ese.ErrTooDeep) || len(x.saves) != 6 {
+		s.fatal("savepoint %d: %v", len(x.saves), err)
+	}
+	n := s.rng.IntN(len(x.saves))
+	if err := x.tx.Release(x.saves[n].sp); err != nil {
+		s.fatal("release a savepoint: %v", err)
+	}
+	x.saves = x.saves[:n]
+}
+
+// conflict tells whether err is a write conflict, and then rolls back.
+func (s *sim) conflict(x *simTx, err error) bool {
+	if !errors.Is(err, ese.ErrWriteConflict) {
+		return false
+	}
+	i := slices.Index(s.open, x)
+	s.open = slices.Delete(s.open, i, i+1)
+	if err := x.tx.Rollback(); err != nil {
+		s.fatal("rollback: %v", err)
+	}
+	return true
+}
+
+// add adds to the escrow column of a row, where other open transactions may do so too.
+func (s *sim) add(x *simTx, id int) {
+	by := s.rng.Int64N(1000) - 500
+	err := x.tx.Add(s.tb, s.c["Sum"], by, ese.Int(id))
+	if s.conflict(x, err) {
+		return
+	}
+	if err != nil {
+		s.fatal("add to row %d: %v", id, err)
+	}
+	r := x.view.rows[id]
+	r.sum += by
+	x.view.rows[id] = r
+	if x.changes[id] != nil {
+		x.changes[id] = &r
+	} else {
+		x.adds[id] += by
+	}
+	s.counts.Adds++
 }
 
 // endTx commits or rolls back.
@@ -700,6 +766,11 @@ func (s *sim) endTx(x *simTx) {
 		} else {
 			next.rows[id] = *r
 		}
+	}
+	for id, by := range x.adds {
+		r := next.rows[id]
+		r.sum += by
+		next.rows[id] = r
 	}
 	s.history = append(s.history, next)
 	s.counts.Commits++

@@ -21,7 +21,9 @@
 //  2. A read-only transaction sees only what a crash cannot take back, and never waits.
 //  3. A read-write transaction sees all commits before it began, durable or not: what it
 //     learns may reach a client only after WaitDurable(Horizon()). Update and Commit do this.
-//  4. Two transactions that change the same row: the second gets ErrWriteConflict at once.
+//  4. Two transactions that change or lock the same row: the second gets ErrWriteConflict at
+//     once, also when the first committed after the second began. Tx.Add is the exception:
+//     additions to escrow columns get on with each other.
 //  5. After a failed write or sync nothing more is accepted: the instance must be opened
 //     again, and recovery tells what became of the last commits.
 //

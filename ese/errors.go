@@ -47,6 +47,10 @@ var (
 
 	// ErrTxDone: the transaction has ended.
 	ErrTxDone = errors.New("transaction has ended")
+	// ErrTooDeep: more than seven levels of savepoints.
+	ErrTooDeep = errors.New("transaction nested deeper than 7 levels (-1103): release a savepoint first")
+	// ErrSavepoint: the savepoint was released, or one around it was rolled back.
+	ErrSavepoint = errors.New("savepoint is not open")
 	// ErrReadOnly: a change in a read-only transaction.
 	ErrReadOnly = errors.New("transaction is read-only")
 	// ErrClosed: the instance is closed.

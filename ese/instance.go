@@ -42,6 +42,7 @@ type Instance struct {
 	cleanList  []version.Deleted // rows to purge, guarded by cleanMu
 	cleanMu    sync.Mutex
 	stop       chan struct{}
+	stopOnce   sync.Once
 	done       sync.WaitGroup
 
 	recovery RecoveryStats
@@ -256,11 +257,10 @@ func (in *Instance) nowMS() int64 {
 func (in *Instance) Close() error {
 	in.openMu.Lock()
 	defer in.openMu.Unlock()
+	in.halt() // first, so that a background transaction still ends by itself
 	if in.closed.Swap(true) {
 		return nil
 	}
-	close(in.stop)
-	in.done.Wait()
 	err := in.Err()
 	if err == nil && in.versions.Active() == 0 {
 		err = in.closeClean()
@@ -317,9 +317,14 @@ func (in *Instance) Kill() error {
 		return nil
 	}
 	in.fail(ErrClosed)
-	close(in.stop)
-	in.done.Wait()
+	in.halt()
 	return in.release()
+}
+
+// halt ends the background work and waits for it.
+func (in *Instance) halt() {
+	in.stopOnce.Do(func() { close(in.stop) })
+	in.done.Wait()
 }
 
 // Log positions for status pages.

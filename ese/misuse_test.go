@@ -36,7 +36,8 @@ func TestCursorAfterSavepoint(t *testing.T) {
 	id := col(t, tb, "ID")
 	must(t, g.In.Update(context.Background(), func(tx *ese.Tx) error {
 		must(t, tx.Insert(tb.NewRow().Set(id, ese.Int(1))))
-		sp := tx.Save()
+		sp, err := tx.Save()
+		must(t, err)
 		must(t, tx.Insert(tb.NewRow().Set(id, ese.Int(2))))
 		c := tx.Cursor(tb.Primary())
 		if ok, err := c.Seek(ese.Int(2)); !ok || err != nil {
@@ -56,7 +57,8 @@ func TestCreateTableRolledBack(t *testing.T) {
 	g := esetest.Open(t, ese.Options{})
 	db := g.Database("a.edb")
 	must(t, g.In.Update(context.Background(), func(tx *ese.Tx) error {
-		sp := tx.Save()
+		sp, err := tx.Save()
+		must(t, err)
 		if _, err := tx.CreateTable(db, peopleDef()); err != nil {
 			return err
 		}

@@ -145,6 +145,9 @@ func (r *Row) encode(tx *Tx, old *RowView) (rec []byte, dropped []uint32, err er
 			}
 		}
 		v := r.vals[c.pos]
+		if c.escrow && !r.set[c.pos] {
+			v = Int(0)
+		}
 		if v.IsNull() {
 			if c.notNil {
 				return nil, nil, fmt.Errorf("%w: column %s of %s must not be NULL", ErrBadValue, c.name, t.name)

@@ -17,6 +17,9 @@ type ColumnDef struct {
 	// it is NULL. LongBinary and LongText are always tagged.
 	Tagged  bool
 	NotNull bool
+	// Escrow makes an integer of 4 or 8 bytes a sum that many transactions may add to at the
+	// same time (Tx.Add). It is never NULL, 0 when not set, and in no index.
+	Escrow bool
 }
 
 // IndexColumn is one segment of an index key.
@@ -51,6 +54,7 @@ type Column struct {
 	name   string
 	pos    int // in Table.cols
 	notNil bool
+	escrow bool
 }
 
 // Name is the column's name.
@@ -158,17 +162,32 @@ func assignIDs(defs []ColumnDef) ([]record.ColumnID, error) {
 	return ids, nil
 }
 
+// checkColumn refuses columns that cannot be stored.
+func checkColumn(c *ColumnDef) error {
+	if !c.Escrow {
+		return nil
+	}
+	switch c.Type {
+	case Long, UnsignedLong, LongLong, UnsignedLongLong, Currency:
+		return nil
+	}
+	return fmt.Errorf("%w: escrow column %s is no integer of 4 or 8 bytes", ErrSchema, c.Name)
+}
+
 // checkDef refuses definitions that cannot be stored.
 func checkDef(def *TableDef) error {
 	if def.Name == "" || len(def.Name) > maxName {
 		return fmt.Errorf("%w: table name %q", ErrSchema, def.Name)
 	}
-	names := make(map[string]bool)
+	names, sums := make(map[string]bool), make(map[string]bool)
 	for _, c := range def.Columns {
 		if c.Name == "" || len(c.Name) > maxName || names[c.Name] {
 			return fmt.Errorf("%w: column name %q of table %s", ErrSchema, c.Name, def.Name)
 		}
-		names[c.Name] = true
+		names[c.Name], sums[c.Name] = true, c.Escrow
+		if err := checkColumn(&c); err != nil {
+			return fmt.Errorf("table %s: %w", def.Name, err)
+		}
 	}
 	primaries := 0
 	for _, x := range def.Indexes {
@@ -178,6 +197,9 @@ func checkDef(def *TableDef) error {
 		for _, c := range x.Columns {
 			if !names[c.Name] {
 				return fmt.Errorf("%w: index %s of table %s: no column %s", ErrSchema, x.Name, def.Name, c.Name)
+			}
+			if sums[c.Name] {
+				return fmt.Errorf("%w: index %s of table %s: escrow column %s cannot be a key", ErrSchema, x.Name, def.Name, c.Name)
 			}
 		}
 		if x.Primary {

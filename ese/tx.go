@@ -19,6 +19,8 @@ type Tx struct {
 	made    []madeTree
 	regions []*region // stream space held until the end
 	undo    []undoHook
+	saves   []savepoint // open ones, outermost first
+	saved   int         // savepoints made so far
 
 	onCommit []func() // run once it is committed, in order
 }
@@ -34,9 +36,6 @@ type madeTree struct {
 	mark int
 	rec  logrec.TreeRec
 }
-
-// Savepoint is a place in a transaction to roll back to.
-type Savepoint int
 
 // Begin starts a read-write transaction. It sees all commits so far, durable or not.
 func (in *Instance) Begin() *Tx {
@@ -97,7 +96,7 @@ func (tx *Tx) CommitLazy() (LogPos, error) {
 	if tx.done {
 		return 0, ErrTxDone
 	}
-	if !tx.v.HasLogged() {
+	if !tx.v.HasLogged() && tx.v.Mark() == 0 {
 		tx.end()
 		return tx.v.Horizon, nil
 	}
@@ -145,17 +144,6 @@ func (tx *Tx) Rollback() error {
 	}
 	tx.end()
 	return nil
-}
-
-// Save marks a place to roll back to.
-func (tx *Tx) Save() Savepoint { return Savepoint(tx.v.Mark()) }
-
-// RollbackTo undoes the changes made since the savepoint.
-func (tx *Tx) RollbackTo(sp Savepoint) error {
-	if err := tx.writable(); err != nil {
-		return err
-	}
-	return tx.rollbackTo(int(sp))
 }
 
 func (tx *Tx) rollbackTo(mark int) error {

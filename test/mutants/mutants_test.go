@@ -77,7 +77,15 @@ var mutants = []mutant{
 	},
 	{
 		"write conflicts are not seen", "ese/internal/version/version.go",
-		"\tif q == 0 {\n\t\ttx.blocker = c.tx\n\t}\n\treturn ErrConflict", "\treturn nil",
+		"return tx.runInto(c)", "return nil",
+	},
+	{
+		"escrow sums show what others have not committed", "ese/internal/version/version.go",
+		"c.Delta.Inverse().Add(data)", "c.Delta.Inverse()",
+	},
+	{
+		"an addition is not taken back", "ese/internal/btree/node.go",
+		"rec.Op, rec.Delta = logrec.NodeDelta, by", "rec.Op, rec.Delta = logrec.NodeDelta, logrec.Delta{Width: 4, Off: by.Off}",
 	},
 	{
 		"a deleted row is purged while a snapshot needs it", "ese/internal/version/tx.go",

@@ -63,7 +63,7 @@ func (t *Tree) insertNew(tx *version.Tx, fr *cache.Frame, i int, key, full, data
 
 // insertOver brings a deleted node back to life with new data.
 func (t *Tree) insertOver(tx *version.Tx, fr *cache.Frame, i int, full, data []byte) (need int, again bool, err error) {
-	if err := t.env.Versions.Conflict(tx, t.id, full); err != nil {
+	if err := t.env.Versions.Conflict(tx, t.id, full, logrec.NodeUndelete); err != nil {
 		return 0, false, err
 	}
 	nd := fr.P.Node(i)
@@ -95,7 +95,7 @@ func (t *Tree) Replace(tx *version.Tx, key, data []byte) error {
 	if len(key)+len(data) > MaxNode(t.File.PageSize()) {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, len(key)+len(data), MaxNode(t.File.PageSize()))
 	}
-	return t.update(tx, key, func(fr *cache.Frame, i int) (bool, error) {
+	return t.update(tx, key, logrec.NodeReplace, func(fr *cache.Frame, i int) (bool, error) {
 		nd := fr.P.Node(i)
 		if len(data)-len(nd.Data) > fr.P.Free() {
 			return true, nil
@@ -108,16 +108,35 @@ func (t *Tree) Replace(tx *version.Tx, key, data []byte) error {
 
 // Delete flags a node deleted. It leaves the page when no snapshot can see it.
 func (t *Tree) Delete(tx *version.Tx, key []byte) error {
-	return t.update(tx, key, func(fr *cache.Frame, i int) (bool, error) {
+	return t.update(tx, key, logrec.NodeFlagDelete, func(fr *cache.Frame, i int) (bool, error) {
 		nd := fr.P.Node(i)
 		rec := logrec.NodeRec{Op: logrec.NodeFlagDelete, Item: i, Key: key}
 		return false, t.log(tx, fr, &rec, version.Change{Key: key, Existed: true, Before: nd.Data})
 	}, 0)
 }
 
-// update finds a live node that tx may change and runs fn under its page's latch; fn reports
+// Add adds to a number in a node's data. Other open transactions may do so too.
+func (t *Tree) Add(tx *version.Tx, key []byte, d logrec.Delta) error {
+	return t.update(tx, key, logrec.NodeDelta, func(fr *cache.Frame, i int) (bool, error) {
+		if !d.Fits(fr.P.Node(i).Data) {
+			return false, fmt.Errorf("%w: no number of %d bytes at %d", logrec.ErrPageMismatch, d.Width, d.Off)
+		}
+		rec := logrec.NodeRec{Op: logrec.NodeDelta, Item: i, Key: key, Delta: d}
+		return false, t.log(tx, fr, &rec, version.Change{Key: key, Existed: true, Delta: &d})
+	}, 0)
+}
+
+// Lock keeps others from changing a node until tx has ended, and changes nothing itself.
+func (t *Tree) Lock(tx *version.Tx, key []byte) error {
+	return t.update(tx, key, version.OpLock, func(*cache.Frame, int) (bool, error) {
+		t.env.Versions.Add(tx, version.Change{Tree: t.id, Op: version.OpLock, Key: key, Existed: true})
+		return false, nil
+	}, 0)
+}
+
+// update finds a live node to which tx may do op and runs fn under its page's latch; fn reports
 // true when the page lacks room for size bytes of data.
-func (t *Tree) update(tx *version.Tx, key []byte, fn func(fr *cache.Frame, i int) (bool, error), size int) error {
+func (t *Tree) update(tx *version.Tx, key []byte, op logrec.NodeOp, fn func(fr *cache.Frame, i int) (bool, error), size int) error {
 	for {
 		fr, err := t.leaf(key, cache.Exclusive)
 		if err != nil {
@@ -129,7 +148,7 @@ func (t *Tree) update(tx *version.Tx, key []byte, fn func(fr *cache.Frame, i int
 		case !exact:
 			err = ErrNotFound
 		default:
-			err = t.env.Versions.Conflict(tx, t.id, key)
+			err = t.env.Versions.Conflict(tx, t.id, key, op)
 			if err == nil && fr.P.Node(i).Flags&page.NodeDeleted != 0 {
 				err = ErrNotFound
 			}
@@ -186,7 +205,7 @@ func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, keep 
 	buf := recPool.p.Get().(*[]byte)
 	defer recPool.p.Put(buf)
 	*buf = rec.Append((*buf)[:0])
-	start, end, err := t.env.Log.Append(logrec.TypeNode, *buf)
+	start, end, err := t.env.Log.Append(rec.Type(), *buf)
 	if err != nil {
 		return 0, err
 	}
@@ -212,31 +231,75 @@ func newRecPool() *bufPool {
 // UndoChange takes back the newest change of a running transaction and logs the
 // compensation. The caller pops it from the transaction.
 func (t *Tree) UndoChange(tx *version.Tx, c *version.Change) error {
-	return t.compensate(tx, c.Key, c.Op, c.Prev, func([]byte) ([]byte, error) { return c.Before, nil },
-		func() { t.env.Versions.Drop(c) })
+	drop := func() { t.env.Versions.Drop(c) }
+	switch c.Op {
+	case version.OpLock:
+		drop()
+		return nil
+	case logrec.NodeDelta:
+		return t.compensate(tx, c.Key, c.Prev, addBack(c.Delta.Inverse()), drop)
+	}
+	return t.compensate(tx, c.Key, c.Prev,
+		putBack(c.Op, func([]byte) ([]byte, error) { return c.Before, nil }), drop)
 }
 
 // UndoRecord takes back a change that recovery found in the log.
 func (t *Tree) UndoRecord(tx *version.Tx, rec *logrec.NodeRec) error {
+	if rec.Op == logrec.NodeDelta {
+		return t.compensate(tx, rec.Key, rec.Prev, addBack(rec.Delta.Inverse()), nil)
+	}
 	key := rec.Key
 	if rec.Op == logrec.NodeInsert && t.joined {
 		key = append(append([]byte(nil), key...), rec.Data...)
 	}
-	return t.compensate(tx, key, rec.Op, rec.Prev, func(now []byte) ([]byte, error) {
+	return t.compensate(tx, key, rec.Prev, putBack(rec.Op, func(now []byte) ([]byte, error) {
 		if rec.Head+len(rec.New) > len(now) {
 			return nil, fmt.Errorf("%w: undo of %d bytes at %d in %d", logrec.ErrPageMismatch, len(rec.New), rec.Head, len(now))
 		}
 		old := append([]byte(nil), now[:rec.Head]...)
 		old = append(old, rec.Old...)
 		return append(old, now[rec.Head+len(rec.New):]...), nil
-	}, nil)
+	}), nil)
 }
 
-// compensate applies the inverse of op to the node with key. before gives the data to
-// restore from the data now.
-func (t *Tree) compensate(tx *version.Tx, key []byte, op logrec.NodeOp, undoNext logrec.LogPos,
-	before func([]byte) ([]byte, error), done func(),
-) error {
+// inverse makes rec undo a change of a node whose data is now. It returns by how many bytes
+// the data grows.
+type inverse func(rec *logrec.NodeRec, now []byte) (int, error)
+
+// addBack is the inverse of an addition, given by its own inverse.
+func addBack(by logrec.Delta) inverse {
+	return func(rec *logrec.NodeRec, _ []byte) (int, error) {
+		rec.Op, rec.Delta = logrec.NodeDelta, by
+		return 0, nil
+	}
+}
+
+// putBack is the inverse of all other operations. before gives the data to restore from the
+// data now.
+func putBack(op logrec.NodeOp, before func([]byte) ([]byte, error)) inverse {
+	return func(rec *logrec.NodeRec, now []byte) (int, error) {
+		switch op {
+		case logrec.NodeInsert:
+			rec.Op = logrec.NodeRemove
+			return 0, nil
+		case logrec.NodeReplace:
+			rec.Op = logrec.NodeReplace
+		case logrec.NodeFlagDelete:
+			rec.Op = logrec.NodeUndelete
+		case logrec.NodeUndelete:
+			rec.Op = logrec.NodeFlagDelete
+		}
+		data, err := before(now)
+		if err != nil {
+			return 0, err
+		}
+		rec.Diff(now, data)
+		return len(data) - len(now), nil
+	}
+}
+
+// compensate applies an inverse to the node with key.
+func (t *Tree) compensate(tx *version.Tx, key []byte, undoNext logrec.LogPos, inv inverse, done func()) error {
 	for {
 		fr, err := t.leaf(key, cache.Exclusive)
 		if err != nil {
@@ -248,23 +311,7 @@ func (t *Tree) compensate(tx *version.Tx, key []byte, op logrec.NodeOp, undoNext
 			return t.wrap("undo", fmt.Errorf("%w: key %x is not there", logrec.ErrPageMismatch, key))
 		}
 		rec := logrec.NodeRec{CLR: true, UndoNext: undoNext, Item: i, Key: key}
-		need := 0
-		switch op {
-		case logrec.NodeInsert:
-			rec.Op = logrec.NodeRemove
-		default:
-			rec.Op = map[logrec.NodeOp]logrec.NodeOp{
-				logrec.NodeReplace:    logrec.NodeReplace,
-				logrec.NodeFlagDelete: logrec.NodeUndelete,
-				logrec.NodeUndelete:   logrec.NodeFlagDelete,
-			}[op]
-			nd := fr.P.Node(i)
-			var data []byte
-			if data, err = before(nd.Data); err == nil {
-				rec.Diff(nd.Data, data)
-				need = len(data) - len(nd.Data)
-			}
-		}
+		need, err := inv(&rec, fr.P.Node(i).Data)
 		full := err == nil && need > fr.P.Free() && (!t.purgeLatched(fr) || need > fr.P.Free())
 		if err == nil && !full {
 			rec.Item, _ = fr.P.Search(key)

@@ -56,6 +56,7 @@ func FuzzNodeRec(f *testing.F) {
 		{Op: NodeReplace, Item: 1, Key: []byte("prefixb"), Head: 2, Old: []byte("me"), New: make([]byte, 3000)},
 		{Op: NodeFlagDelete, Item: 0, Key: []byte("prefixa")},
 		{Op: NodeUndelete, Item: 2, Key: []byte("prefixd")},
+		{Op: NodeDelta, Item: 1, Key: []byte("prefixb"), Delta: Delta{Off: 1, Width: 8, By: -3}},
 		{Op: NodeRemove, CLR: true, UndoNext: 99, Item: 1, Key: []byte("prefixb")},
 		{Op: NodeInsert, Item: 0, Prefix: 7, Key: []byte("prefixes"), Data: []byte("prefix too long")},
 	} {

@@ -26,9 +26,10 @@ const (
 	NodeFlagDelete NodeOp = 3 // the deleted flag is set, data may change; NodeUndelete
 	NodeUndelete   NodeOp = 4 // the deleted flag is cleared, data may change; NodeFlagDelete
 	NodeRemove     NodeOp = 5 // the node is taken away; only as a compensation
+	NodeDelta      NodeOp = 6 // a number in the data is added to; NodeDelta with the sign turned
 )
 
-// NodeRec is the payload of TypeNode.
+// NodeRec is the payload of TypeNode and, with NodeDelta, of TypeDelta.
 type NodeRec struct {
 	Tx       TxID
 	Prev     LogPos // the transaction's record before this one; 0 for its first
@@ -52,11 +53,21 @@ type NodeRec struct {
 	Head int
 	Old  []byte
 	New  []byte
+	// NodeDelta: what is added.
+	Delta Delta
 }
 
 var errNodeRec = errors.New("malformed node record")
 
 const nodeCLR = 0x80
+
+// Type is the type of the record that holds r.
+func (r *NodeRec) Type() Type {
+	if r.Op == NodeDelta {
+		return TypeDelta
+	}
+	return TypeNode
+}
 
 // Append encodes r.
 func (r *NodeRec) Append(b []byte) []byte {
@@ -85,6 +96,8 @@ func (r *NodeRec) Append(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(r.Head))
 		b = appendBytes(b, r.Old)
 		b = appendBytes(b, r.New)
+	case NodeDelta:
+		b = r.Delta.append(b)
 	}
 	return b
 }
@@ -114,6 +127,11 @@ func (r *NodeRec) Decode(b []byte) error {
 		r.Head = d.int()
 		r.Old = d.bytes()
 		r.New = d.bytes()
+	case NodeDelta:
+		var err error
+		if r.Delta, err = d.delta(); err != nil {
+			return fmt.Errorf("%w: %w", errNodeRec, err)
+		}
 	case NodeRemove:
 	default:
 		return fmt.Errorf("%w: operation %d", errNodeRec, r.Op)
@@ -156,6 +174,14 @@ func (r *NodeRec) Apply(p page.Page) error {
 			f |= page.NodeDeleted
 		}
 		p.SetNodeFlags(r.Item, f)
+	case NodeDelta:
+		if !r.Delta.Fits(nd.Data) {
+			return r.mismatch("no such number")
+		}
+		data := append([]byte(nil), nd.Data...)
+		r.Delta.Add(data)
+		p.Replace(r.Item, data)
+		p.SetNodeFlags(r.Item, nd.Flags|page.NodeVersioned)
 	case NodeRemove:
 		p.Delete(r.Item)
 	}

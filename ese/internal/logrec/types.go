@@ -26,8 +26,8 @@ const (
 	TypeAttach   Type = 22 // a database is attached
 	TypeDetach   Type = 23 // a database is detached clean
 	TypeTerm     Type = 24 // clean end of the instance
+	TypeDelta    Type = 32 // as TypeNode: a number added to in place, or its compensation
 
-	TypeReservedDelta       Type = 32 // escrow columns
 	TypeReservedSchema      Type = 33 // online schema change
 	TypeReservedBackupBegin Type = 34
 	TypeReservedBackupEnd   Type = 35

@@ -154,6 +154,16 @@ func (r Record) Fixed(l *Layout, id ColumnID) (data []byte, ok bool) {
 	return r.bytes[start:end:end], true
 }
 
+// Place returns where a fixed column's value stands in the record; ok is false when it is
+// NULL or absent.
+func (r Record) Place(l *Layout, id ColumnID) (offset int, ok bool) {
+	if _, ok := r.Fixed(l, id); !ok {
+		return 0, false
+	}
+	start, _, ok := l.place(id)
+	return start, ok
+}
+
 func (r Record) fixedNull(id ColumnID) bool {
 	return r.bytes[r.bitmap+int(id-1)/8]&(1<<((id-1)%8)) != 0
 }

@@ -83,7 +83,7 @@ func (r *Redo) Run(rd *wal.Reader) error {
 
 func (r *Redo) record(rec wal.Record) error {
 	switch rec.Type {
-	case logrec.TypeNode:
+	case logrec.TypeNode, logrec.TypeDelta:
 		return r.node(rec)
 	case logrec.TypeMacro:
 		return r.macro(rec)
@@ -129,6 +129,9 @@ func (r *Redo) node(rec wal.Record) error {
 	var n logrec.NodeRec
 	if err := n.Decode(rec.Payload); err != nil {
 		return err
+	}
+	if n.Type() != rec.Type {
+		return fmt.Errorf("operation %d in a record of type %d", n.Op, rec.Type)
 	}
 	r.seen(n.Tx, rec.Pos)
 	if n.Op == logrec.NodeFlagDelete && len(r.Deletes) < maxDeletes {

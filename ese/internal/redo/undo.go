@@ -68,7 +68,7 @@ func (u *Undoer) step(tx *version.Tx, rec wal.Record) (logrec.LogPos, error) {
 		return t.Prev, u.undoTree(tx, *t)
 	}
 	var n logrec.NodeRec
-	if rec.Type != logrec.TypeNode {
+	if rec.Type != logrec.TypeNode && rec.Type != logrec.TypeDelta {
 		return 0, fmt.Errorf("record at %v has type %d, not a change", rec.Pos, rec.Type)
 	}
 	if err := n.Decode(rec.Payload); err != nil {

@@ -10,7 +10,9 @@
 //
 // Invariants:
 //  1. Commit sequence numbers rise in the order of the commit records in the log.
-//  2. A node has at most one open transaction in its chain, and it is the newest change.
+//  2. A node has at most one open transaction in its chain, and it is the newest change; but
+//     deltas (escrow) of any number of open transactions may stand above all else. What a
+//     snapshot sees is the page's number less every delta that is not in it.
 //  3. A change stays while a snapshot older than its commit runs or may still begin: read-only
 //     snapshots begin at the durable horizon, which lies behind the pre-commit horizon.
 //  4. Changes are added and removed for rollback only under the exclusive latch of the node's

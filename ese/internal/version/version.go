@@ -37,13 +37,29 @@ type Change struct {
 	Prev    logrec.LogPos // of the transaction's record before it
 	Existed bool          // the node was there (not flagged deleted) before
 	Before  []byte        // its data then
+	Delta   *logrec.Delta // of a NodeDelta, which has no Before
 	tx      *Tx
 	older   *Change
 	bucket  *Change // next newest change with the same hash
 	hash    uint64
+	// floor of a delta is the newest change below that is none: what another delta must look
+	// at, however many deltas lie between.
+	floor *Change
 }
 
-func (c *Change) size() int64 { return int64(len(c.Key)+len(c.Before)) + 160 }
+// OpLock is an explicit lock of a node. It is never logged and changes nothing.
+const OpLock logrec.NodeOp = 0x40
+
+func (c *Change) size() int64 { return int64(len(c.Key)+len(c.Before)) + 176 }
+
+// seenBy tells whether the change is part of what tx sees.
+func (c *Change) seenBy(tx *Tx) bool {
+	if c.tx == tx {
+		return true
+	}
+	q := c.tx.seq.Load()
+	return q != 0 && Seq(q) <= tx.Begin
+}
 
 // Store is the version store of one instance.
 type Store struct {
@@ -149,8 +165,9 @@ func (sh *shard) setNewest(h uint64, old, c *Change) {
 	}
 }
 
-// Conflict tells whether tx may change the node: nil, or ErrConflict.
-func (s *Store) Conflict(tx *Tx, tree TreeID, key []byte) error {
+// Conflict tells whether tx may do op to the node: nil, or ErrConflict. Deltas get on with
+// each other; everything else needs all that others did to be in tx's snapshot.
+func (s *Store) Conflict(tx *Tx, tree TreeID, key []byte, op logrec.NodeOp) error {
 	h := s.hash(tree, key)
 	sh := s.shard(h)
 	if sh.n.Load() == 0 {
@@ -159,14 +176,23 @@ func (s *Store) Conflict(tx *Tx, tree TreeID, key []byte) error {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	c := sh.newest(h, tree, key)
-	if c == nil || c.tx == tx {
-		return nil
+	if op == logrec.NodeDelta && c != nil && c.Op == op {
+		c = c.floor
 	}
-	q := c.tx.seq.Load()
-	if q != 0 && Seq(q) <= tx.Begin {
-		return nil
+	for ; c != nil; c = c.older {
+		if !c.seenBy(tx) {
+			return tx.runInto(c)
+		}
+		if c.Op != logrec.NodeDelta {
+			return nil // whoever made it saw all below
+		}
 	}
-	if q == 0 {
+	return nil
+}
+
+// runInto notes whom tx has to wait for before it tries again.
+func (tx *Tx) runInto(c *Change) error {
+	if c.tx.seq.Load() == 0 {
 		tx.blocker = c.tx
 	}
 	return ErrConflict
@@ -201,13 +227,18 @@ func (s *Store) Add(tx *Tx, c Change) {
 	buf = append(buf, c.Before...)
 	n := &Change{
 		Tree: c.Tree, Op: c.Op, Pos: c.Pos, Prev: c.Prev, Existed: c.Existed,
-		Key: buf[:len(c.Key):len(c.Key)], Before: buf[len(c.Key):], tx: tx,
+		Key: buf[:len(c.Key):len(c.Key)], Before: buf[len(c.Key):], Delta: c.Delta, tx: tx,
 	}
 	n.hash = s.hash(c.Tree, c.Key)
 	sh := s.shard(n.hash)
 	sh.mu.Lock()
 	old := sh.newest(n.hash, c.Tree, c.Key)
 	n.older = old
+	if n.Op == logrec.NodeDelta {
+		if n.floor = old; old != nil && old.Op == n.Op {
+			n.floor = old.floor
+		}
+	}
 	sh.setNewest(n.hash, old, n)
 	sh.n.Add(1)
 	sh.mu.Unlock()
@@ -216,16 +247,34 @@ func (s *Store) Add(tx *Tx, c Change) {
 	tx.edits++
 }
 
-// Drop takes back the newest change of a node, after rollback restored the page under the
-// same latch.
+// Drop takes back a change of a running transaction: the newest of its node but for deltas
+// and locks. Rollback has restored the page under the same latch.
 func (s *Store) Drop(c *Change) {
 	sh := s.shard(c.hash)
 	sh.mu.Lock()
-	sh.setNewest(c.hash, c, c.older)
-	c.older = nil
-	sh.n.Add(-1)
+	sh.unlink(c)
 	sh.mu.Unlock()
 	s.bytes.Add(-c.size())
+}
+
+// unlink takes a change out of its chain; the shard's lock is held. It reports whether the
+// node has no other change left.
+func (sh *shard) unlink(c *Change) bool {
+	sh.n.Add(-1)
+	older := c.older
+	c.older = nil
+	n := sh.newest(c.hash, c.Tree, c.Key)
+	if n == c {
+		sh.setNewest(c.hash, c, older)
+		return older == nil
+	}
+	for n != nil && n.older != c {
+		n = n.older
+	}
+	if n != nil {
+		n.older = older
+	}
+	return false
 }
 
 // Visible works out what tx sees of a node whose page state is (exists, data). The result
@@ -238,36 +287,33 @@ func (s *Store) Visible(tx *Tx, tree TreeID, key []byte, exists bool, data []byt
 	}
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
+	own := false // data is a copy that may be changed
 	for c := sh.newest(h, tree, key); c != nil; c = c.older {
-		if c.tx == tx {
+		seen := c.seenBy(tx)
+		switch {
+		case c.Op == logrec.NodeDelta:
+			if seen || !c.Delta.Fits(data) {
+				continue
+			}
+			if !own {
+				data, own = bytes.Clone(data), true
+			}
+			c.Delta.Inverse().Add(data)
+		case seen:
 			return exists, data
+		case c.Op != OpLock:
+			exists, data, own = c.Existed, c.Before, false
 		}
-		if q := c.tx.seq.Load(); q != 0 && Seq(q) <= tx.Begin {
-			return exists, data
-		}
-		exists, data = c.Existed, c.Before
 	}
 	return exists, data
 }
 
-// remove drops a change whose commit every snapshot includes: the oldest of its chain.
-// It reports whether the node has no other change left.
+// remove drops a change whose commit every snapshot includes. It reports whether the node has
+// no other change left.
 func (s *Store) remove(c *Change) bool {
 	sh := s.shard(c.hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.n.Add(-1)
 	s.bytes.Add(-c.size())
-	n := sh.newest(c.hash, c.Tree, c.Key)
-	if n == c {
-		sh.setNewest(c.hash, c, nil)
-		return true
-	}
-	for n != nil && n.older != c {
-		n = n.older
-	}
-	if n != nil {
-		n.older = c.older
-	}
-	return false
+	return sh.unlink(c)
 }

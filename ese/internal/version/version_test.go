@@ -1,6 +1,7 @@
 package version
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -110,7 +111,7 @@ func changeSome(t *testing.T, s *Store, rng *rand.Rand, now map[string]string, p
 	tx := begin(s)
 	for range 1 + rng.IntN(4) {
 		key := fmt.Sprint("k", rng.IntN(6))
-		if err := s.Conflict(tx, 1, []byte(key)); err != nil {
+		if err := s.Conflict(tx, 1, []byte(key), logrec.NodeReplace); err != nil {
 			t.Fatal(err)
 		}
 		was, existed := now[key]
@@ -141,21 +142,94 @@ func TestConflict(t *testing.T) {
 	s := NewStore(1 << 20)
 	a, b := begin(s), begin(s)
 	s.Add(a, Change{Tree: 1, Key: []byte("k")})
-	if err := s.Conflict(b, 1, []byte("k")); !errors.Is(err, ErrConflict) {
+	if err := s.Conflict(b, 1, []byte("k"), logrec.NodeReplace); !errors.Is(err, ErrConflict) {
 		t.Errorf("a row that another changes: %v", err)
 	}
-	if err := s.Conflict(b, 2, []byte("k")); err != nil {
+	if err := s.Conflict(b, 2, []byte("k"), logrec.NodeReplace); err != nil {
 		t.Errorf("the same key in another tree: %v", err)
 	}
 	commitAt(t, s, a, 10)
 	b.AwaitBlocker(nil)
-	if err := s.Conflict(b, 1, []byte("k")); !errors.Is(err, ErrConflict) {
+	if err := s.Conflict(b, 1, []byte("k"), logrec.NodeReplace); !errors.Is(err, ErrConflict) {
 		t.Errorf("a row changed since the snapshot began: %v", err)
 	}
-	if err := s.Conflict(begin(s), 1, []byte("k")); err != nil {
+	if err := s.Conflict(begin(s), 1, []byte("k"), logrec.NodeReplace); err != nil {
 		t.Errorf("after the commit: %v", err)
 	}
 	if err := s.Room(1 << 20); !errors.Is(err, ErrFull) {
 		t.Errorf("past the limit: %v", err)
+	}
+}
+
+// Deltas of several transactions on one node: each snapshot sees its own sum, whatever the
+// order of commits, rollbacks and clean-up.
+func TestDeltas(t *testing.T) {
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		s := NewStore(1 << 30)
+		page := make([]byte, 8)
+		sum := int64(0) // of what is committed
+		type open struct {
+			tx *Tx
+			by int64
+		}
+		type snap struct {
+			tx   *Tx
+			want int64
+		}
+		var txs []open
+		var snaps []snap
+		see := func(tx *Tx) int64 {
+			_, b := s.Visible(tx, 1, []byte("k"), true, page)
+			return int64(binary.LittleEndian.Uint64(b))
+		}
+		pos := logrec.LogPos(0)
+		for range 300 {
+			pos += 10
+			s.Durable(pos)
+			switch k := rng.IntN(6); {
+			case k == 0:
+				txs = append(txs, open{tx: begin(s)})
+			case k == 1:
+				tx := new(Tx)
+				s.Begin(tx, true, true)
+				snaps = append(snaps, snap{tx, sum})
+			case k == 2 && len(snaps) > 0:
+				i := rng.IntN(len(snaps))
+				s.End(snaps[i].tx)
+				snaps = append(snaps[:i], snaps[i+1:]...)
+			case k == 3:
+				s.Clean(2)
+			case k == 4 && len(txs) > 0:
+				i := rng.IntN(len(txs))
+				x := txs[i]
+				txs = append(txs[:i], txs[i+1:]...)
+				if rng.IntN(2) == 0 {
+					commitAt(t, s, x.tx, pos)
+					sum += x.by
+					break
+				}
+				for c := x.tx.Newest(); c != nil; c = x.tx.Newest() {
+					c.Delta.Inverse().Add(page)
+					s.Drop(c)
+					x.tx.Pop()
+				}
+				s.RolledBack(x.tx, pos)
+			case len(txs) > 0:
+				x := &txs[rng.IntN(len(txs))]
+				if err := s.Conflict(x.tx, 1, []byte("k"), logrec.NodeDelta); err != nil {
+					t.Fatal(err)
+				}
+				d := logrec.Delta{Width: 8, By: rng.Int64N(100) - 50}
+				s.Add(x.tx, Change{Tree: 1, Key: []byte("k"), Op: logrec.NodeDelta, Existed: true, Delta: &d})
+				d.Add(page)
+				x.by += d.By
+			}
+			for _, sn := range snaps {
+				if got := see(sn.tx); got != sn.want {
+					t.Fatalf("seed %d: a snapshot sees %d, want %d", seed, got, sn.want)
+				}
+			}
+		}
 	}
 }
