@@ -645,6 +645,7 @@ func (db *Database) assemble(tx *Tx, s *storedTable) (*Table, error) {
 // loadLID finds the highest long-value id in use.
 func (t *Table) loadLID(tx *Tx) error {
 	c := t.lv.NewCursor(&tx.v)
+	defer c.Release()
 	ok, err := c.SeekBelow(nil)
 	if err == nil && ok && len(c.Key()) >= 4 {
 		t.nextLID.Store(binary.BigEndian.Uint32(c.Key()))

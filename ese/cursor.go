@@ -11,17 +11,26 @@ import (
 type Cursor struct {
 	tx     *Tx
 	x      *Index
-	c      *btree.Cursor
+	c      btree.Cursor
 	prefix []byte // keys outside of it are not shown
 	view   RowView
 	buf    []byte
-	pk     []byte
 	on     bool
 }
 
-// Cursor returns a cursor over an index, standing nowhere.
+// maxCursors bounds the cursors of a transaction whose memory is used again at its end; that
+// of further ones is the collector's.
+const maxCursors = 16
+
+// Cursor returns a cursor over an index, standing nowhere. It is good until its transaction
+// ends, and so are the rows that it shows.
 func (tx *Tx) Cursor(x *Index) *Cursor {
-	return &Cursor{tx: tx, x: x, c: x.tree.NewCursor(&tx.v), view: RowView{t: x.table, tx: tx}}
+	c := &Cursor{tx: tx, x: x, view: RowView{t: x.table, tx: tx}}
+	c.c.Init(x.tree, &tx.v)
+	if len(tx.cursors) < maxCursors {
+		tx.cursors = append(tx.cursors, &c.c)
+	}
+	return c
 }
 
 // Prefix limits the cursor to rows whose first index columns have these values, and makes it
@@ -32,44 +41,47 @@ func (c *Cursor) Prefix(vals ...Value) error {
 		return err
 	}
 	c.prefix, c.on = p, false
+	c.c.SetPrefix(p)
 	return nil
 }
 
 // First moves to the first row. It reports false when there is none.
-func (c *Cursor) First() (bool, error) { return c.settle(c.c.Seek(c.prefix)) }
+func (c *Cursor) First() (bool, error) {
+	if c.tx.done {
+		return false, ErrTxDone
+	}
+	return c.settle(c.c.Seek(c.prefix))
+}
 
 // Last moves to the last row.
 func (c *Cursor) Last() (bool, error) {
-	return c.settle(c.c.SeekBelow(after(c.prefix)))
-}
-
-// after is the first key behind all that begin with prefix; empty when there is none. (The
-// limit byte 0xff of ESE would not do: so begins a NULL in a descending column.)
-func after(prefix []byte) []byte {
-	for n := len(prefix); n > 0; n-- {
-		if b := prefix[n-1]; b < 0xff {
-			return append(append([]byte(nil), prefix[:n-1]...), b+1)
-		}
+	if c.tx.done {
+		return false, ErrTxDone
 	}
-	return nil
+	return c.settle(c.c.SeekBelow(nil))
 }
 
 // Seek moves to the first row whose first index columns are at or after these values, the
 // columns of Prefix counted.
 func (c *Cursor) Seek(vals ...Value) (bool, error) {
-	k, err := c.x.searchKey(nil, vals)
+	if c.tx.done {
+		return false, ErrTxDone
+	}
+	var kb [keyBuffer]byte
+	k, err := c.x.searchKey(kb[:0], vals)
 	if err != nil {
 		return false, err
-	}
-	if bytes.Compare(k, c.prefix) < 0 {
-		k = c.prefix
 	}
 	return c.settle(c.c.Seek(k))
 }
 
 // SeekBefore moves to the last row whose first index columns lie before these values.
 func (c *Cursor) SeekBefore(vals ...Value) (bool, error) {
-	k, err := c.x.searchKey(nil, vals)
+	if c.tx.done {
+		return false, ErrTxDone
+	}
+	var kb [keyBuffer]byte
+	k, err := c.x.searchKey(kb[:0], vals)
 	if err != nil {
 		return false, err
 	}
@@ -78,6 +90,9 @@ func (c *Cursor) SeekBefore(vals ...Value) (bool, error) {
 
 // Next moves to the next row.
 func (c *Cursor) Next() (bool, error) {
+	if c.tx.done {
+		return false, ErrTxDone
+	}
 	if !c.on {
 		return false, nil
 	}
@@ -86,6 +101,9 @@ func (c *Cursor) Next() (bool, error) {
 
 // Prev moves to the row before.
 func (c *Cursor) Prev() (bool, error) {
+	if c.tx.done {
+		return false, ErrTxDone
+	}
 	if !c.on {
 		return false, nil
 	}
@@ -95,19 +113,15 @@ func (c *Cursor) Prev() (bool, error) {
 // settle shows the row that the tree cursor stands on.
 func (c *Cursor) settle(ok bool, err error) (bool, error) {
 	c.on = false
-	if c.tx.done {
-		return false, ErrTxDone
-	}
-	if err != nil || !ok || !bytes.HasPrefix(c.c.Key(), c.prefix) {
+	if err != nil || !ok {
 		return false, err
 	}
 	if c.x.prim {
-		c.pk = c.c.Key()
-		c.on = true
-		return true, c.view.parse(c.c.Data())
+		err = c.view.parse(c.c.Data())
+		c.on = err == nil
+		return c.on, err
 	}
-	c.pk = c.c.Data()
-	found, err := c.tx.getKey(c.x.table, &c.view, &c.buf, c.pk)
+	found, err := c.tx.getKey(c.x.table, &c.view, &c.buf, c.c.Data())
 	if err != nil {
 		return false, err
 	}
@@ -120,6 +134,14 @@ func (c *Cursor) settle(ok bool, err error) (bool, error) {
 	return true, nil
 }
 
+// primaryKey is a copy of the primary key of the row stood on.
+func (c *Cursor) primaryKey() []byte {
+	if c.x.prim {
+		return bytes.Clone(c.c.Key())
+	}
+	return bytes.Clone(c.c.Data())
+}
+
 // Row is the row stood on, valid until the next move.
 func (c *Cursor) Row() *RowView { return &c.view }
 
@@ -128,7 +150,7 @@ func (c *Cursor) Update(r *Row) error {
 	if !c.on {
 		return ErrNotFound
 	}
-	return c.tx.updateKey(r, append([]byte(nil), c.pk...))
+	return c.tx.updateKey(r, c.primaryKey())
 }
 
 // Delete removes the row stood on; Next goes on behind it.
@@ -136,12 +158,16 @@ func (c *Cursor) Delete() error {
 	if !c.on {
 		return ErrNotFound
 	}
-	return c.tx.deleteKey(c.x.table, append([]byte(nil), c.pk...))
+	return c.tx.deleteKey(c.x.table, c.primaryKey())
 }
 
 // Find moves to the row whose index key is exactly these values, all columns given.
 func (c *Cursor) Find(vals ...Value) (bool, error) {
-	k, err := c.x.searchKey(nil, vals)
+	if c.tx.done {
+		return false, ErrTxDone
+	}
+	var kb [keyBuffer]byte
+	k, err := c.x.searchKey(kb[:0], vals)
 	if err != nil {
 		return false, err
 	}

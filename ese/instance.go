@@ -158,6 +158,7 @@ func (in *Instance) create() error {
 		return err
 	}
 	in.log, in.late.log, in.logSign = log, log, log.Signature()
+	in.versions.Opened(log.End())
 	return in.writeCheckpoint(log.End())
 }
 

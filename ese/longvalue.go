@@ -80,6 +80,7 @@ func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
 // eachLV calls fn for the root and the chunks of a long value.
 func (t *Table) eachLV(tx *Tx, lid uint32, fn func(key, data []byte) error) error {
 	c := t.lv.NewCursor(&tx.v)
+	defer c.Release()
 	from := binary.BigEndian.AppendUint32(nil, lid)
 	ok, err := c.Seek(from)
 	for ; ok && err == nil; ok, err = c.Next() {

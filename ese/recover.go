@@ -65,7 +65,7 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	in.checkpoint.Store(uint64(from))
 	in.lastMS.Store(r.TimeMS)
 	in.versions.SetNextID(r.MaxTx + 1)
-	in.versions.Durable(end.Pos)
+	in.versions.Opened(end.Pos)
 	if err := in.undo(r); err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}

@@ -40,12 +40,11 @@ func (r *Row) Reset() *Row {
 }
 
 // RowView is a stored row as a cursor or lookup shows it. It is valid until the cursor moves
-// or, for a lookup, until the buffer is used again.
+// or its transaction ends; for a lookup, until the buffer is used again.
 type RowView struct {
 	t   *Table
 	tx  *Tx
 	rec record.Record
-	raw []byte
 }
 
 // IsNull tells that the column has no value.
@@ -109,11 +108,9 @@ func (v *RowView) Blob(c *Column, dst []byte) ([]byte, error) {
 
 // parse makes the view of a stored record.
 func (v *RowView) parse(raw []byte) error {
-	rec, err := record.Parse(raw, v.t.db.in.o.PageSize > 8192)
-	if err != nil {
+	if err := v.rec.Parse(raw, v.t.db.in.o.PageSize > 8192); err != nil {
 		return fmt.Errorf("table %s: %w", v.t.name, err)
 	}
-	v.rec, v.raw = rec, raw
 	return nil
 }
 

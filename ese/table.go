@@ -40,6 +40,9 @@ func (x *Index) key(dst []byte, v *RowView) (key []byte, ok bool, err error) {
 	return key, true, nil
 }
 
+// keyBuffer is room on the stack for most keys, in bytes.
+const keyBuffer = 256
+
 // searchKey builds a key, or the beginning of one, from values.
 func (x *Index) searchKey(dst []byte, vals []Value) ([]byte, error) {
 	if len(vals) > len(x.cols) {
@@ -127,7 +130,7 @@ func (tx *Tx) Get(t *Table, view *RowView, buf *[]byte, key ...Value) (bool, err
 	if tx.done {
 		return false, ErrTxDone
 	}
-	var kb [256]byte
+	var kb [keyBuffer]byte
 	k, err := t.primary.searchKey(kb[:0], key)
 	if err != nil {
 		return false, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"pillarbox/ese/internal/btree"
 	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/internal/page"
 	"pillarbox/ese/internal/version"
@@ -23,6 +24,8 @@ type Tx struct {
 	saved   int         // savepoints made so far
 
 	onCommit []func() // run once it is committed, in order
+
+	cursors []*btree.Cursor // they lend memory until the end
 }
 
 // undoHook takes back in memory what the transaction did after mark changes.
@@ -114,7 +117,7 @@ func (tx *Tx) CommitLazy() (LogPos, error) {
 		tx.abandon()
 		return 0, fmt.Errorf("commit: %w", err)
 	}
-	tx.done = true
+	tx.finish()
 	tx.releaseRegions(true)
 	for _, fn := range tx.onCommit {
 		fn()
@@ -179,9 +182,18 @@ func (tx *Tx) rollbackTo(mark int) error {
 	}
 }
 
+// finish makes the transaction and its cursors unusable.
+func (tx *Tx) finish() {
+	tx.done = true
+	for _, c := range tx.cursors {
+		c.Release()
+	}
+	tx.cursors = nil
+}
+
 // end forgets the transaction.
 func (tx *Tx) end() {
-	tx.done = true
+	tx.finish()
 	tx.in.versions.End(&tx.v)
 	tx.releaseRegions(false)
 }
@@ -189,7 +201,7 @@ func (tx *Tx) end() {
 // abandon leaves an unfinished transaction to recovery: the instance is dead. It stays among
 // the running ones, so that no checkpoint passes it.
 func (tx *Tx) abandon() {
-	tx.done = true
+	tx.finish()
 	tx.v.Abandon()
 	if !tx.in.closed.Load() {
 		tx.in.fail(ErrLogDead)

@@ -12,17 +12,21 @@ import (
 // a time, with the visible state of versioned nodes settled when the copy was made, so it
 // holds no latch between calls. It is for one goroutine.
 type Cursor struct {
-	t    *Tree
-	tx   *version.Tx
-	p    page.Page // the copy; nil before the first load
-	at   int       // node of the copy the cursor stands on; may be -1 or Len
-	seen uint64    // tx.Edits() when the copy was made
-	low  []byte    // the leaf's range: low <= key < high; empty means open
-	high []byte
-	over []override
-	key  []byte // of the node stood on
-	data []byte
-	on   bool // the cursor stands on a row
+	t      *Tree
+	tx     *version.Tx
+	prefix []byte    // keys without it are not shown
+	p      page.Page // the copy; nil before the first load
+	at     int       // node of the copy the cursor stands on; may be -1 or Len
+	from   int       // the nodes from..to of the copy have the prefix
+	to     int
+	seen   uint64 // tx.Edits() when the copy was made
+	low    []byte // the leaf's range: low <= key < high; empty means open
+	high   []byte
+	over   []override
+	key    []byte // of the node stood on, once asked for
+	data   []byte
+	keyed  bool // key is that of the node stood on
+	on     bool // the cursor stands on a row
 }
 
 // override is the visible state of a versioned node, where it differs from the page's.
@@ -35,11 +39,37 @@ type override struct {
 // NewCursor returns a cursor that stands nowhere.
 func (t *Tree) NewCursor(tx *version.Tx) *Cursor { return &Cursor{t: t, tx: tx} }
 
+// Init makes c a cursor that stands nowhere.
+func (c *Cursor) Init(t *Tree, tx *version.Tx) { *c = Cursor{t: t, tx: tx} }
+
 // Tree is the tree it walks.
 func (c *Cursor) Tree() *Tree { return c.t }
 
+// SetPrefix limits the cursor to keys that begin with prefix, which is kept and must not
+// change, and makes it stand nowhere.
+func (c *Cursor) SetPrefix(prefix []byte) {
+	c.prefix, c.on = prefix, false
+	if c.p != nil {
+		c.limit()
+	}
+}
+
+// Release gives the copy's memory back: views of rows are no longer good. The cursor then
+// stands nowhere.
+func (c *Cursor) Release() {
+	if c.p != nil {
+		pagePool.put(c.p)
+	}
+	c.p, c.over, c.data, c.on = nil, nil, nil, false
+}
+
 // Key is the whole key of the row stood on, valid until the next move.
-func (c *Cursor) Key() []byte { return c.key }
+func (c *Cursor) Key() []byte {
+	if !c.keyed {
+		c.key, c.keyed = c.p.AppendKey(c.key[:0], c.at), true
+	}
+	return c.key
+}
 
 // Data is the row's data, valid until the next move.
 func (c *Cursor) Data() []byte { return c.data }
@@ -52,19 +82,53 @@ func (c *Cursor) load(key []byte, below bool) error {
 		return err
 	}
 	if c.p == nil {
-		c.p = make(page.Page, len(fr.P))
+		c.p = pagePool.get(len(fr.P))
 	}
+	c.keyed = false
+	c.over = c.over[:0]
 	copy(c.p, fr.P)
-	c.settle()
+	if !fr.Quiet(c.t.env.Versions.KeptFrom()) {
+		c.settle()
+	}
 	fr.RUnlock()
 	c.seen = c.tx.Edits()
+	c.setRange(steps)
+	c.limit()
+	return nil
+}
+
+// setRange notes the keys that the leaf at the end of steps may hold.
+func (c *Cursor) setRange(steps []step) {
 	c.low, c.high = c.low[:0], c.high[:0]
-	for _, st := range steps {
-		if st.i > 0 {
-			c.low = st.in.p.AppendKey(c.low[:0], st.i-1)
+	for i := len(steps) - 1; i >= 0; i-- {
+		in, at := steps[i].in.p, steps[i].i
+		if at > 0 && len(c.low) == 0 {
+			c.low = in.AppendKey(c.low, at-1)
 		}
-		if st.i < st.in.p.Len()-1 {
-			c.high = st.in.p.AppendKey(c.high[:0], st.i)
+		if at < in.Len()-1 && len(c.high) == 0 {
+			c.high = in.AppendKey(c.high, at)
+		}
+	}
+}
+
+// limit finds the nodes of the copy that have the prefix.
+func (c *Cursor) limit() {
+	c.from, c.to = 0, c.p.Len()
+	if len(c.prefix) == 0 {
+		return
+	}
+	c.from, _ = c.p.Search(c.prefix)
+	if end := behind(c.prefix); end != nil {
+		c.to, _ = c.p.Search(end)
+	}
+}
+
+// behind is the first key after all that begin with prefix; nil when there is none. (The
+// limit byte 0xff of ESE would not do: so begins a NULL in a descending column.)
+func behind(prefix []byte) []byte {
+	for n := len(prefix); n > 0; n-- {
+		if b := prefix[n-1]; b < 0xff {
+			return append(append(make([]byte, 0, n), prefix[:n-1]...), b+1)
 		}
 	}
 	return nil
@@ -72,7 +136,6 @@ func (c *Cursor) load(key []byte, below bool) error {
 
 // settle works out, under the leaf's latch, what the transaction sees of versioned nodes.
 func (c *Cursor) settle() {
-	c.over = c.over[:0]
 	for i := range c.p.Len() {
 		nd := c.p.Node(i)
 		if nd.Flags&page.NodeVersioned == 0 {
@@ -87,31 +150,25 @@ func (c *Cursor) settle() {
 	}
 }
 
-// visible reports whether node i of the copy is a row, and its data.
-func (c *Cursor) visible(i int) ([]byte, bool) {
-	for k := range c.over {
-		if c.over[k].i == i {
-			return c.over[k].data, c.over[k].exists
-		}
-	}
-	nd := c.p.Node(i)
-	return nd.Data, nd.Flags&page.NodeDeleted == 0
-}
-
 // stand makes node c.at the current row if it is one.
 func (c *Cursor) stand() bool {
-	data, ok := c.visible(c.at)
-	if !ok {
-		return false
+	nd := c.p.Node(c.at)
+	data, ok := nd.Data, nd.Flags&page.NodeDeleted == 0
+	for k := range c.over {
+		if c.over[k].i == c.at {
+			data, ok = c.over[k].data, c.over[k].exists
+		}
 	}
-	c.key = c.p.AppendKey(c.key[:0], c.at)
-	c.data, c.on = data, true
-	return true
+	c.data, c.on, c.keyed = data, ok, false
+	return ok
 }
 
 // Seek moves to the first row at or after key. It reports false when there is none.
 func (c *Cursor) Seek(key []byte) (bool, error) {
 	c.on = false
+	if bytes.Compare(key, c.prefix) < 0 {
+		key = c.prefix
+	}
 	if !c.covers(key) {
 		if err := c.load(key, false); err != nil {
 			return false, err
@@ -133,12 +190,12 @@ func (c *Cursor) covers(key []byte) bool {
 // forward goes to the first row at or after c.at.
 func (c *Cursor) forward() (bool, error) {
 	for {
-		for ; c.at < c.p.Len(); c.at++ {
+		for ; c.at < c.to; c.at++ {
 			if c.stand() {
 				return true, nil
 			}
 		}
-		if len(c.high) == 0 {
+		if len(c.high) == 0 || c.to < c.p.Len() {
 			return false, nil
 		}
 		from := append([]byte(nil), c.high...)
@@ -154,35 +211,31 @@ func (c *Cursor) Next() (bool, error) {
 	if !c.on {
 		return false, nil
 	}
-	if err := c.refresh(); err != nil {
-		return false, err
-	}
-	c.on = false
-	return c.forward()
-}
-
-// refresh sets c.at behind the current key, on a new copy if the transaction has changed
-// something since.
-func (c *Cursor) refresh() error {
 	if c.seen == c.tx.Edits() {
 		c.at++
-		return nil
+		c.on = false
+		return c.forward()
 	}
-	key := append([]byte(nil), c.key...)
+	// The transaction has changed something since: go on behind the key on a new copy.
+	key := append([]byte(nil), c.Key()...)
+	c.on = false
 	if err := c.load(key, false); err != nil {
-		return err
+		return false, err
 	}
 	i, exact := c.p.Search(key)
 	c.at = i
 	if exact {
 		c.at++
 	}
-	return nil
+	return c.forward()
 }
 
 // SeekBelow moves to the last row before key; with an empty key to the last row of all.
 func (c *Cursor) SeekBelow(key []byte) (bool, error) {
 	c.on = false
+	if end := behind(c.prefix); end != nil && (len(key) == 0 || bytes.Compare(key, end) > 0) {
+		key = end
+	}
 	if err := c.loadBelow(key); err != nil {
 		return false, err
 	}
@@ -213,12 +266,12 @@ var topKey = bytes.Repeat([]byte{0xff}, 64)
 // backward goes to the last row at or before c.at.
 func (c *Cursor) backward() (bool, error) {
 	for {
-		for ; c.at >= 0; c.at-- {
+		for ; c.at >= c.from; c.at-- {
 			if c.stand() {
 				return true, nil
 			}
 		}
-		if len(c.low) == 0 {
+		if len(c.low) == 0 || c.from > 0 {
 			return false, nil
 		}
 		low := append([]byte(nil), c.low...)
@@ -233,12 +286,13 @@ func (c *Cursor) Prev() (bool, error) {
 	if !c.on {
 		return false, nil
 	}
-	c.on = false
 	if c.seen == c.tx.Edits() {
 		c.at--
+		c.on = false
 		return c.backward()
 	}
-	key := append([]byte(nil), c.key...)
+	key := append([]byte(nil), c.Key()...)
+	c.on = false
 	if err := c.loadBelow(key); err != nil {
 		return false, err
 	}

@@ -15,6 +15,7 @@ type inner struct {
 	t     *Tree
 	no    page.No
 	p     page.Page
+	guide guide
 	kids  []kid
 	stale atomic.Bool // a structure change has replaced it, or it was dropped for room
 	// slot is where the copy above remembers this one, cleared when it is dropped.
@@ -22,7 +23,7 @@ type inner struct {
 }
 
 // size is what the copy takes on the heap, in bytes.
-func (in *inner) size() int64 { return int64(len(in.p)) + int64(len(in.kids))*16 + 128 }
+func (in *inner) size() int64 { return int64(len(in.p)) + int64(len(in.kids))*24 + 160 }
 
 // remember notes the copy of child i.
 func (in *inner) remember(i int, child *inner) {
@@ -122,6 +123,7 @@ func (t *Tree) loadInner(no page.No, s uint64) (*inner, error) {
 	}
 	in := &inner{t: t, no: no, p: append(page.Page(nil), fr.P...)}
 	fr.RUnlock()
+	in.guide.make(in.p)
 	in.kids = make([]kid, in.p.Len())
 	if old != nil {
 		in.inherit(old)
@@ -210,9 +212,9 @@ func (t *Tree) path(dst []step, key []byte, below bool, s uint64) (steps []step,
 	for range maxDepth {
 		i := 0
 		if below {
-			i = in.p.SearchChildBelow(key)
+			i = in.guide.childBelow(in.p, key)
 		} else {
-			i = in.p.SearchChild(key)
+			i = in.guide.child(in.p, key)
 		}
 		dst = append(dst, step{in, i})
 		if in.parentOfLeaf() {

@@ -348,7 +348,7 @@ func (t *Tree) Get(tx *version.Tx, key, dst []byte) ([]byte, bool, error) {
 	}
 	nd := fr.P.Node(i)
 	exists, data := nd.Flags&page.NodeDeleted == 0, nd.Data
-	if nd.Flags&page.NodeVersioned != 0 {
+	if nd.Flags&page.NodeVersioned != 0 && !fr.Quiet(t.env.Versions.KeptFrom()) {
 		exists, data = t.env.Versions.Visible(tx, t.id, key, exists, data)
 	}
 	if !exists {

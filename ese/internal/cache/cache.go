@@ -219,6 +219,7 @@ func (c *Cache) load(f *File, no page.No, m Mode) (*Frame, error) {
 
 // fill reads and checks the frame's page.
 func (c *Cache) fill(fr *Frame, m Mode) error {
+	fr.last.Store(uint64(c.o.Log.End()))
 	if m == Fresh {
 		clear(fr.P)
 		return nil

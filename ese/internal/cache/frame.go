@@ -22,7 +22,7 @@ type Frame struct {
 
 	used  atomic.Bool // since the clock hand passed
 	first atomic.Uint64
-	last  atomic.Uint64 // end of the newest change's log record
+	last  atomic.Uint64 // end of the newest change's log record, or of the log at reading
 
 	state    sync.Mutex
 	inFlight bool // being written
@@ -75,6 +75,10 @@ func (fr *Frame) Dirty(pos logrec.LogPos) {
 
 // Logged says where the record of the change ends. Call it under the exclusive latch.
 func (fr *Frame) Logged(end logrec.LogPos) { fr.last.Store(uint64(end)) }
+
+// Quiet tells that the newest change of the page stands before pos. A page just read counts as
+// changed then. Ask it under the latch.
+func (fr *Frame) Quiet(pos logrec.LogPos) bool { return fr.last.Load() <= uint64(pos) }
 
 // written ends a write that began with beginWrite. ok is false when it failed: the page
 // stays dirty from its oldest change on.

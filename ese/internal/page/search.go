@@ -24,9 +24,11 @@ func (p Page) Search(key []byte) (i int, exact bool) {
 
 // SearchChild finds the node of an internal page whose child holds key: the first whose
 // separator is above it. The last node is above everything.
-func (p Page) SearchChild(key []byte) int {
+func (p Page) SearchChild(key []byte) int { return p.SearchChildIn(key, 0, p.Len()-1) }
+
+// SearchChildIn is SearchChild where the answer is known to lie in lo..hi.
+func (p Page) SearchChildIn(key []byte, lo, hi int) int {
 	s := p.searcher(key)
-	lo, hi := 0, p.Len()-1
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		if s.compare(mid) < 0 {
@@ -38,11 +40,10 @@ func (p Page) SearchChild(key []byte) int {
 	return lo
 }
 
-// SearchChildBelow finds the node of an internal page whose child holds the keys just below
-// key: the first whose separator is at or above it.
-func (p Page) SearchChildBelow(key []byte) int {
+// SearchChildBelowIn finds the node of an internal page whose child holds the keys just below
+// key, the first whose separator is at or above it, where the answer lies in lo..hi.
+func (p Page) SearchChildBelowIn(key []byte, lo, hi int) int {
 	s := p.searcher(key)
-	lo, hi := 0, p.Len()-1
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		if s.compare(mid) <= 0 {

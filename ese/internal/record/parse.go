@@ -21,29 +21,44 @@ type Record struct {
 
 // Parse checks every offset of an encoded record.
 func Parse(b []byte, largePage bool) (Record, error) {
+	var r Record
+	err := r.Parse(b, largePage)
+	return r, err
+}
+
+// Parse makes r the record b, whose offsets it checks. After an error r has no columns.
+func (r *Record) Parse(b []byte, largePage bool) error {
 	if len(b) < headerSize {
-		return Record{}, corrupt("%d bytes", len(b))
+		*r = Record{}
+		return corrupt("%d bytes", len(b))
 	}
-	r := Record{
-		bytes: b, fixedLast: ColumnID(b[0]), varLast: ColumnID(b[1]),
-		varTable: int(binary.LittleEndian.Uint16(b[2:])), largePage: largePage,
-	}
+	r.bytes, r.largePage, r.tags, r.sorted = b, largePage, 0, true
+	r.fixedLast, r.varLast = ColumnID(b[0]), ColumnID(b[1])
+	r.varTable = int(binary.LittleEndian.Uint16(b[2:]))
 	r.bitmap = r.varTable - bitmapBytes(r.fixedLast)
+	err := r.parseFixed()
+	if err == nil {
+		err = r.parseVar()
+	}
+	if err == nil && r.tagged < len(b) {
+		err = r.parseTagged(b[r.tagged:])
+	}
+	if err != nil {
+		*r = Record{}
+	}
+	return err
+}
+
+func (r *Record) parseFixed() error {
 	switch {
 	case r.fixedLast > LastFixed:
-		return Record{}, corrupt("last fixed column %d", r.fixedLast)
+		return corrupt("last fixed column %d", r.fixedLast)
 	case r.varLast < FirstVar-1:
-		return Record{}, corrupt("last variable column %d", r.varLast)
-	case r.bitmap < headerSize || r.varTable > len(b):
-		return Record{}, corrupt("end of fixed columns %d in %d bytes", r.varTable, len(b))
+		return corrupt("last variable column %d", r.varLast)
+	case r.bitmap < headerSize || r.varTable > len(r.bytes):
+		return corrupt("end of fixed columns %d in %d bytes", r.varTable, len(r.bytes))
 	}
-	if err := r.parseVar(); err != nil {
-		return Record{}, err
-	}
-	if err := r.parseTagged(); err != nil {
-		return Record{}, err
-	}
-	return r, nil
+	return nil
 }
 
 func (r *Record) parseVar() error {
@@ -52,11 +67,12 @@ func (r *Record) parseVar() error {
 	if r.varData > len(r.bytes) {
 		return corrupt("table of %d variable columns over the end", count)
 	}
+	ends, most := r.bytes[r.varTable:r.varData], len(r.bytes)-r.varData
 	end := 0
-	for i := range count {
-		next := r.varEnd(i)
-		if next < end || r.varData+next > len(r.bytes) {
-			return corrupt("variable column %d ends at %d", int(FirstVar)+i, next)
+	for ; len(ends) >= 2; ends = ends[2:] {
+		next := int(binary.LittleEndian.Uint16(ends) & offsetMask)
+		if next < end || next > most {
+			return corrupt("variable column %d ends at %d", int(r.varLast)+1-len(ends)/2, next)
 		}
 		end = next
 	}
@@ -69,12 +85,8 @@ func (r *Record) varEnd(i int) int {
 	return int(binary.LittleEndian.Uint16(r.bytes[r.varTable+2*i:]) & offsetMask)
 }
 
-func (r *Record) parseTagged() error {
-	area := r.bytes[r.tagged:]
-	r.sorted = true
-	if len(area) == 0 {
-		return nil
-	}
+// parseTagged checks the array of tagged columns, which with their data is area.
+func (r *Record) parseTagged(area []byte) error {
 	if len(area) < taggedEntry {
 		return corrupt("%d bytes after the variable columns", len(area))
 	}
@@ -82,25 +94,27 @@ func (r *Record) parseTagged() error {
 	if first == 0 || first%taggedEntry != 0 || first > len(area) {
 		return corrupt("first tagged column at %d of %d bytes", first, len(area))
 	}
-	r.tags = first / taggedEntry
-	offset := first
-	for i := range r.tags {
-		next := r.tagOffset(i)
-		if next < offset || next > len(area) {
-			return corrupt("tagged column %d at %d of %d bytes", r.tagID(i), next, len(area))
+	tags := first / taggedEntry
+	r.tags = tags
+	before, id := first, ColumnID(0)
+	for i := range tags {
+		at, this := r.tagOffset(i), r.tagID(i)
+		if at < before || at > len(area) {
+			return corrupt("tagged column %d at %d of %d bytes", this, at, len(area))
 		}
-		offset = next
-		if !r.tagID(i).IsTagged() {
-			return corrupt("tagged column with id %d", r.tagID(i))
+		if !this.IsTagged() {
+			return corrupt("tagged column with id %d", this)
 		}
-		if i > 0 && r.tagID(i) <= r.tagID(i-1) {
+		if i > 0 && at == before && r.tagHasHeader(i-1) {
+			return corrupt("tagged column %d has no header byte", id)
+		}
+		if this <= id {
 			r.sorted = false // columns of a template table stand first
 		}
+		before, id = at, this
 	}
-	for i := range r.tags {
-		if from, to := r.tagBounds(i); r.tagHasHeader(i) && from == to {
-			return corrupt("tagged column %d has no header byte", r.tagID(i))
-		}
+	if before == len(area) && r.tagHasHeader(tags-1) {
+		return corrupt("tagged column %d has no header byte", id)
 	}
 	return nil
 }
@@ -134,7 +148,7 @@ func (r *Record) tagHasHeader(i int) bool {
 }
 
 // Fits reports whether the record's fixed columns end where the layout says.
-func (r Record) Fits(l *Layout) bool {
+func (r *Record) Fits(l *Layout) bool {
 	if r.fixedLast == 0 {
 		return r.bitmap == headerSize || r.bytes == nil
 	}
@@ -143,7 +157,7 @@ func (r Record) Fits(l *Layout) bool {
 }
 
 // Fixed returns a fixed column; ok is false when it is NULL or absent.
-func (r Record) Fixed(l *Layout, id ColumnID) (data []byte, ok bool) {
+func (r *Record) Fixed(l *Layout, id ColumnID) (data []byte, ok bool) {
 	if id == 0 || id > r.fixedLast {
 		return nil, false
 	}
@@ -156,7 +170,7 @@ func (r Record) Fixed(l *Layout, id ColumnID) (data []byte, ok bool) {
 
 // Place returns where a fixed column's value stands in the record; ok is false when it is
 // NULL or absent.
-func (r Record) Place(l *Layout, id ColumnID) (offset int, ok bool) {
+func (r *Record) Place(l *Layout, id ColumnID) (offset int, ok bool) {
 	if _, ok := r.Fixed(l, id); !ok {
 		return 0, false
 	}
@@ -164,13 +178,13 @@ func (r Record) Place(l *Layout, id ColumnID) (offset int, ok bool) {
 	return start, ok
 }
 
-func (r Record) fixedNull(id ColumnID) bool {
+func (r *Record) fixedNull(id ColumnID) bool {
 	return r.bytes[r.bitmap+int(id-1)/8]&(1<<((id-1)%8)) != 0
 }
 
 // Present reports whether a column has a place in the record, be it for a NULL; an absent
 // column has its default value.
-func (r Record) Present(id ColumnID) bool {
+func (r *Record) Present(id ColumnID) bool {
 	switch {
 	case id.IsFixed():
 		return id <= r.fixedLast
@@ -182,7 +196,7 @@ func (r Record) Present(id ColumnID) bool {
 }
 
 // Var returns a variable column; ok is false when it is NULL or absent.
-func (r Record) Var(id ColumnID) (data []byte, ok bool) {
+func (r *Record) Var(id ColumnID) (data []byte, ok bool) {
 	if !id.IsVar() || id > r.varLast {
 		return nil, false
 	}
@@ -198,24 +212,33 @@ func (r Record) Var(id ColumnID) (data []byte, ok bool) {
 }
 
 // Tagged returns a tagged column; ok is false when it is absent.
-func (r Record) Tagged(id ColumnID) (t Tagged, ok bool) {
-	if r.sorted {
-		i := sort.Search(r.tags, func(i int) bool { return r.tagID(i) >= id })
-		if i < r.tags && r.tagID(i) == id {
-			return r.tag(i), true
-		}
+func (r *Record) Tagged(id ColumnID) (t Tagged, ok bool) {
+	i := r.findTag(id)
+	if i < 0 {
 		return Tagged{}, false
 	}
-	for i := range r.tags {
-		if r.tagID(i) == id {
-			return r.tag(i), true
+	return r.tag(i), true
+}
+
+// findTag is the place of a tagged column, -1 when it is absent.
+func (r *Record) findTag(id ColumnID) int {
+	if !r.sorted || r.tags <= 8 {
+		for i := range r.tags {
+			if r.tagID(i) == id {
+				return i
+			}
 		}
+		return -1
 	}
-	return Tagged{}, false
+	i := sort.Search(r.tags, func(i int) bool { return r.tagID(i) >= id })
+	if i < r.tags && r.tagID(i) == id {
+		return i
+	}
+	return -1
 }
 
 // EachTagged calls fn for the tagged columns in stored order until it returns false.
-func (r Record) EachTagged(fn func(id ColumnID, t Tagged) bool) {
+func (r *Record) EachTagged(fn func(id ColumnID, t Tagged) bool) {
 	for i := range r.tags {
 		if !fn(r.tagID(i), r.tag(i)) {
 			return

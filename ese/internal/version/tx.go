@@ -21,6 +21,7 @@ type Tx struct {
 	seq     atomic.Uint64 // its commit's number; 0 while it is open
 	first   atomic.Uint64 // a log position at or before its first record; 0 = no record
 	changes []*Change
+	memory  memory
 	edits   uint64 // changes made and taken back: what cursors compare
 
 	list       *txList
@@ -282,6 +283,8 @@ type Deleted struct {
 // includes. It returns the rows to be removed from their pages and the number of
 // transactions done.
 func (s *Store) Clean(limit int) (rows []Deleted, n int) {
+	s.cleanMu.Lock()
+	defer s.cleanMu.Unlock()
 	oldest := s.Oldest()
 	for n < limit {
 		s.commitMu.Lock()
@@ -302,5 +305,31 @@ func (s *Store) Clean(limit int) (rows []Deleted, n int) {
 		tx.changes = nil
 		n++
 	}
+	s.findKept()
 	return rows, n
+}
+
+// KeptFrom is a log position that lies at or before the record of every change kept here. A
+// page whose newest record ends at or before it has no earlier states: what stands on it is
+// what everybody sees.
+func (s *Store) KeptFrom() logrec.LogPos { return logrec.LogPos(s.kept.Load()) }
+
+// Opened says where the log ends when the instance is opened: nothing is kept of what stands
+// before.
+func (s *Store) Opened(pos logrec.LogPos) {
+	s.Durable(pos)
+	s.lastPos.Store(uint64(pos))
+	s.kept.Store(uint64(pos))
+}
+
+// findKept works out KeptFrom. Changes are kept of transactions that run and of those that
+// wait to be cleaned; one that begins later logs behind lastPos, which is read first.
+func (s *Store) findKept() {
+	pos := s.OldestRecord(logrec.LogPos(s.lastPos.Load()))
+	s.commitMu.Lock()
+	for _, tx := range s.done {
+		pos = min(pos, logrec.LogPos(tx.first.Load()))
+	}
+	s.commitMu.Unlock()
+	s.kept.Store(max(s.kept.Load(), uint64(pos)))
 }

@@ -76,6 +76,9 @@ type Store struct {
 	pendingMu sync.Mutex
 	pending   []pendingEnd // ended, end record not yet durable; in the order of the log
 
+	cleanMu sync.Mutex    // one Clean at a time
+	kept    atomic.Uint64 // log position; see KeptFrom
+
 	last    atomic.Uint64 // pre-commit horizon
 	lastPos atomic.Uint64 // end of the newest commit record
 	durable atomic.Uint64 // durable horizon
@@ -92,18 +95,24 @@ type pendingEnd struct {
 	first, end logrec.LogPos
 }
 
+// shard is a part of the table of changes: chains of nodes by the hash of their key, newest
+// change of each node only. A table of our own, because every change of a row enters and
+// leaves it.
 type shard struct {
-	mu sync.RWMutex
-	n  atomic.Int64
-	m  map[uint64]*Change
-	_  [24]byte
+	mu     sync.RWMutex
+	n      atomic.Int64 // changes kept
+	chains []*Change    // a power of two
+	nodes  int          // entries of chains
 }
+
+// firstChains is the size a shard's table begins with and goes back to.
+const firstChains = 16
 
 // NewStore makes a store that keeps at most limit bytes of earlier states.
 func NewStore(limit int64) *Store {
 	s := &Store{limit: limit, seed: maphash.MakeSeed(), nextID: 1}
 	for i := range s.shards {
-		s.shards[i].m = make(map[uint64]*Change)
+		s.shards[i].chains = make([]*Change, firstChains)
 	}
 	return s
 }
@@ -124,10 +133,13 @@ func (s *Store) hash(tree TreeID, key []byte) uint64 {
 
 func (s *Store) shard(h uint64) *shard { return &s.shards[h>>58] }
 
+// chain is where the nodes with this hash are listed.
+func (sh *shard) chain(h uint64) **Change { return &sh.chains[h&uint64(len(sh.chains)-1)] }
+
 // newest finds the newest change of a node; the shard's lock is held.
 func (sh *shard) newest(h uint64, tree TreeID, key []byte) *Change {
-	for c := sh.m[h]; c != nil; c = c.bucket {
-		if c.Tree == tree && bytes.Equal(c.Key, key) {
+	for c := *sh.chain(h); c != nil; c = c.bucket {
+		if c.hash == h && c.Tree == tree && bytes.Equal(c.Key, key) {
 			return c
 		}
 	}
@@ -137,32 +149,43 @@ func (sh *shard) newest(h uint64, tree TreeID, key []byte) *Change {
 // setNewest replaces the newest change old of a node by c; either may be nil. The shard's
 // lock is held.
 func (sh *shard) setNewest(h uint64, old, c *Change) {
-	var next *Change
-	if old != nil {
-		next = old.bucket
-		old.bucket = nil
-	} else {
-		next = sh.m[h]
-	}
-	repl := next
-	if c != nil {
-		c.bucket = next
-		repl = c
-	}
-	if old == nil || sh.m[h] == old {
-		if repl == nil {
-			delete(sh.m, h)
-		} else {
-			sh.m[h] = repl
-		}
+	if old == nil {
+		sh.enter(h, c)
 		return
 	}
-	for b := sh.m[h]; ; b = b.bucket {
-		if b.bucket == old {
-			b.bucket = repl
-			return
+	at := sh.chain(h)
+	for *at != old {
+		at = &(*at).bucket
+	}
+	if c == nil {
+		*at = old.bucket
+		sh.nodes--
+	} else {
+		c.bucket = old.bucket
+		*at = c
+	}
+	old.bucket = nil
+	if sh.nodes == 0 && len(sh.chains) > 64*firstChains {
+		sh.chains = make([]*Change, firstChains)
+	}
+}
+
+// enter puts a node in front of its chain, in a larger table when this one is crowded.
+func (sh *shard) enter(h uint64, c *Change) {
+	if sh.nodes >= len(sh.chains) {
+		old := sh.chains
+		sh.chains = make([]*Change, 2*len(old))
+		for _, head := range old {
+			for head != nil {
+				next, at := head.bucket, sh.chain(head.hash)
+				head.bucket, *at = *at, head
+				head = next
+			}
 		}
 	}
+	at := sh.chain(h)
+	c.bucket, *at = *at, c
+	sh.nodes++
 }
 
 // Conflict tells whether tx may do op to the node: nil, or ErrConflict. Deltas get on with
@@ -222,12 +245,10 @@ func (s *Store) Room(n int) error {
 // Add keeps the state before a change; key and before are copied. The caller holds the
 // node's page latched for writing and has asked Conflict.
 func (s *Store) Add(tx *Tx, c Change) {
-	buf := make([]byte, 0, len(c.Key)+len(c.Before))
-	buf = append(buf, c.Key...)
-	buf = append(buf, c.Before...)
-	n := &Change{
+	n := tx.memory.change()
+	*n = Change{
 		Tree: c.Tree, Op: c.Op, Pos: c.Pos, Prev: c.Prev, Existed: c.Existed,
-		Key: buf[:len(c.Key):len(c.Key)], Before: buf[len(c.Key):], Delta: c.Delta, tx: tx,
+		Key: tx.memory.bytes(c.Key), Before: tx.memory.bytes(c.Before), Delta: c.Delta, tx: tx,
 	}
 	n.hash = s.hash(c.Tree, c.Key)
 	sh := s.shard(n.hash)

@@ -1,0 +1,66 @@
+package btree
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pillarbox/ese/internal/page"
+)
+
+// TestGuide compares the guide with a plain search over pages of random separators, short
+// ones, equal heads and zero bytes among them.
+func TestGuide(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	letters := []byte{0, 1, 0x7f, 0xff}
+	random := func(shared []byte) []byte {
+		k := slices.Clone(shared)
+		for range rng.IntN(14) {
+			k = append(k, letters[rng.IntN(len(letters))])
+		}
+		return k
+	}
+	for range 300 {
+		p := make(page.Page, 4096)
+		page.Init(p, 7, page.FlagParentOfLeaf)
+		shared := random(nil)
+		var seps [][]byte
+		for range rng.IntN(60) {
+			if k := random(shared); len(k) > 0 {
+				seps = append(seps, k)
+			}
+		}
+		slices.SortFunc(seps, func(a, b []byte) int { return slices.Compare(a, b) })
+		seps = slices.CompactFunc(seps, slices.Equal)
+		for i, k := range seps {
+			p.Insert(i, 0, 0, k, childData(page.No(i+1)))
+		}
+		p.Insert(len(seps), 0, 0, nil, childData(page.No(len(seps)+1)))
+		var g guide
+		g.make(p)
+		for range 200 {
+			key := random(shared)
+			switch {
+			case rng.IntN(3) == 0:
+				key = random(nil)
+			case rng.IntN(3) == 0 && len(seps) > 0:
+				key = seps[rng.IntN(len(seps))]
+			}
+			above, below := 0, 0
+			for _, s := range seps {
+				if slices.Compare(s, key) <= 0 {
+					above++
+				}
+				if slices.Compare(s, key) < 0 {
+					below++
+				}
+			}
+			if got := g.child(p, key); got != above {
+				t.Fatalf("child of %x among %x: %d, want %d", key, seps, got, above)
+			}
+			if got := g.childBelow(p, key); got != below {
+				t.Fatalf("child below %x among %x: %d, want %d", key, seps, got, below)
+			}
+		}
+	}
+}
