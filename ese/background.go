@@ -129,7 +129,7 @@ const Steps = 8
 // all. rounds bounds the work; below 0 everything is done.
 func (in *Instance) cleanVersions(rounds int) error {
 	for ; rounds != 0; rounds-- {
-		rows, n := in.versions.Clean(cleanBatch)
+		rows, n := in.versions.Clean(cleanBatch, in.log.End())
 		in.cleanMu.Lock()
 		in.cleanList = append(in.cleanList, rows...)
 		todo := in.cleanList

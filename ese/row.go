@@ -61,12 +61,9 @@ func (v *RowView) field(c *Column) (b []byte, sep, ok bool) {
 	case c.id.IsVar():
 		b, ok = v.rec.Var(c.id)
 	default:
-		var tg record.Tagged
-		tg, ok = v.rec.Tagged(c.id)
-		ok = ok && !tg.Null
-		b, sep = tg.Data, tg.Separated
+		return v.rec.Value(c.id)
 	}
-	return b, sep, ok
+	return b, false, ok
 }
 
 // Int is an integer column's value, sign-extended; 0 when NULL.

@@ -152,8 +152,8 @@ func (c *Cursor) settle() {
 
 // stand makes node c.at the current row if it is one.
 func (c *Cursor) stand() bool {
-	nd := c.p.Node(c.at)
-	data, ok := nd.Data, nd.Flags&page.NodeDeleted == 0
+	data, f := c.p.Row(c.at)
+	ok := f&page.NodeDeleted == 0
 	for k := range c.over {
 		if c.over[k].i == c.at {
 			data, ok = c.over[k].data, c.over[k].exists

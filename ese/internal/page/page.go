@@ -119,13 +119,16 @@ func (p Page) Len() int { return p.tags() - 1 }
 
 // tag returns the place (from the start of the page), size and flag bits of tag i.
 func (p Page) tag(i int) (off, n int, f NodeFlags) {
-	at := len(p) - 4*(i+1)
-	cb, ib := p.u16(at), p.u16(at+2)
-	m := p.mask()
-	off, n = p.header()+int(ib&m), int(cb&m)
-	if m == 0x1fff {
-		return off, n, NodeFlags(ib >> 13)
+	w := binary.LittleEndian.Uint32(p[len(p)-4*(i+1):])
+	if len(p) <= 8192 {
+		return 40 + int(w>>16&0x1fff), int(w & 0x1fff), NodeFlags(w >> 29)
 	}
+	return p.largeTag(i, w)
+}
+
+// largeTag is tag on a page of 16 or 32 KiB, where the node itself has the flags.
+func (p Page) largeTag(i int, w uint32) (off, n int, f NodeFlags) {
+	off, n = p.header()+int(w>>16&0x7fff), int(w&0x7fff)
 	if i > 0 && n >= 2 {
 		f = NodeFlags(p.u16(off) >> 13)
 	}
@@ -176,6 +179,17 @@ func (p Page) Node(i int) Node {
 	ns := int(binary.LittleEndian.Uint16(b) & keyMask)
 	nd.Suffix, nd.Data = b[2:2+ns], b[2+ns:]
 	return nd
+}
+
+// Row returns node i's data and flags: what a scan wants of a leaf.
+func (p Page) Row(i int) (data []byte, f NodeFlags) {
+	off, n, f := p.tag(i + 1)
+	b := p[off : off+n : off+n]
+	at := 2
+	if f&NodeCompressed != 0 {
+		at = 4
+	}
+	return b[at+int(binary.LittleEndian.Uint16(b[at-2:])&keyMask):], f
 }
 
 // AppendKey appends node i's key. In a tree of non-unique keys the data belongs to it

@@ -36,12 +36,14 @@ func (r *Record) Parse(b []byte, largePage bool) error {
 	r.fixedLast, r.varLast = ColumnID(b[0]), ColumnID(b[1])
 	r.varTable = int(binary.LittleEndian.Uint16(b[2:]))
 	r.bitmap = r.varTable - bitmapBytes(r.fixedLast)
-	err := r.parseFixed()
-	if err == nil {
-		err = r.parseVar()
+	if r.fixedLast > LastFixed || r.varLast < FirstVar-1 || r.bitmap < headerSize || r.varTable > len(b) {
+		*r = Record{}
+		return corrupt("columns up to %d and %d, fixed ones end at %d of %d bytes",
+			b[0], b[1], binary.LittleEndian.Uint16(b[2:]), len(b))
 	}
+	err := r.parseVar()
 	if err == nil && r.tagged < len(b) {
-		err = r.parseTagged(b[r.tagged:])
+		err = r.parseTagged()
 	}
 	if err != nil {
 		*r = Record{}
@@ -49,27 +51,15 @@ func (r *Record) Parse(b []byte, largePage bool) error {
 	return err
 }
 
-func (r *Record) parseFixed() error {
-	switch {
-	case r.fixedLast > LastFixed:
-		return corrupt("last fixed column %d", r.fixedLast)
-	case r.varLast < FirstVar-1:
-		return corrupt("last variable column %d", r.varLast)
-	case r.bitmap < headerSize || r.varTable > len(r.bytes):
-		return corrupt("end of fixed columns %d in %d bytes", r.varTable, len(r.bytes))
-	}
-	return nil
-}
-
 func (r *Record) parseVar() error {
 	count := int(r.varLast - (FirstVar - 1))
 	r.varData = r.varTable + 2*count
-	if r.varData > len(r.bytes) {
+	most := len(r.bytes) - r.varData
+	if most < 0 {
 		return corrupt("table of %d variable columns over the end", count)
 	}
-	ends, most := r.bytes[r.varTable:r.varData], len(r.bytes)-r.varData
 	end := 0
-	for ; len(ends) >= 2; ends = ends[2:] {
+	for ends := r.bytes[r.varTable:r.varData]; len(ends) >= 2; ends = ends[2:] {
 		next := int(binary.LittleEndian.Uint16(ends) & offsetMask)
 		if next < end || next > most {
 			return corrupt("variable column %d ends at %d", int(r.varLast)+1-len(ends)/2, next)
@@ -85,36 +75,41 @@ func (r *Record) varEnd(i int) int {
 	return int(binary.LittleEndian.Uint16(r.bytes[r.varTable+2*i:]) & offsetMask)
 }
 
-// parseTagged checks the array of tagged columns, which with their data is area.
-func (r *Record) parseTagged(area []byte) error {
+// parseTagged checks the array of tagged columns and where their data lies.
+func (r *Record) parseTagged() error {
+	area := r.bytes[r.tagged:]
 	if len(area) < taggedEntry {
 		return corrupt("%d bytes after the variable columns", len(area))
 	}
-	first := r.tagOffset(0)
+	mask, header := uint32(smallMask), uint32(smallHeader)<<16
+	if r.largePage {
+		mask, header = offsetMask, 0
+	}
+	first := int(binary.LittleEndian.Uint32(area) >> 16 & mask)
 	if first == 0 || first%taggedEntry != 0 || first > len(area) {
 		return corrupt("first tagged column at %d of %d bytes", first, len(area))
 	}
-	tags := first / taggedEntry
-	r.tags = tags
-	before, id := first, ColumnID(0)
-	for i := range tags {
-		at, this := r.tagOffset(i), r.tagID(i)
-		if at < before || at > len(area) {
-			return corrupt("tagged column %d at %d of %d bytes", this, at, len(area))
-		}
-		if !this.IsTagged() {
-			return corrupt("tagged column with id %d", this)
-		}
-		if i > 0 && at == before && r.tagHasHeader(i-1) {
-			return corrupt("tagged column %d has no header byte", id)
-		}
-		if this <= id {
+	r.tags = first / taggedEntry
+	// least is where a column may begin: behind the header byte of the one before.
+	least, last := first, uint32(0)
+	for entries := area[:first]; len(entries) >= taggedEntry; entries = entries[taggedEntry:] {
+		e := binary.LittleEndian.Uint32(entries)
+		id, at := e&0xffff, int(e>>16&mask)
+		switch {
+		case at < least || at > len(area):
+			return corrupt("tagged column %d at %d of %d bytes", id, at, len(area))
+		case id < uint32(FirstTagged):
+			return corrupt("tagged column with id %d", id)
+		case id <= last:
 			r.sorted = false // columns of a template table stand first
 		}
-		before, id = at, this
+		least, last = at, id
+		if e&header == header {
+			least++
+		}
 	}
-	if before == len(area) && r.tagHasHeader(tags-1) {
-		return corrupt("tagged column %d has no header byte", id)
+	if least > len(area) {
+		return corrupt("tagged column %d has no header byte", last)
 	}
 	return nil
 }
@@ -218,6 +213,22 @@ func (r *Record) Tagged(id ColumnID) (t Tagged, ok bool) {
 		return Tagged{}, false
 	}
 	return r.tag(i), true
+}
+
+// Value returns a tagged column that has a value: its data as stored, and whether this is the
+// id of a long value. ok is false when it is NULL or absent.
+func (r *Record) Value(id ColumnID) (data []byte, separated, ok bool) {
+	i := r.findTag(id)
+	if i < 0 {
+		return nil, false, false
+	}
+	from, to := r.tagBounds(i)
+	data = r.bytes[from:to:to]
+	ok = r.largePage || r.tagEntry(i)&smallNull == 0
+	if !r.tagHasHeader(i) {
+		return data, false, ok
+	}
+	return data[1:], data[0]&headerLID != 0, ok && data[0]&headerNull == 0
 }
 
 // findTag is the place of a tagged column, -1 when it is absent.

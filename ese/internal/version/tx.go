@@ -280,9 +280,9 @@ type Deleted struct {
 }
 
 // Clean removes the changes of up to limit committed transactions that every snapshot
-// includes. It returns the rows to be removed from their pages and the number of
-// transactions done.
-func (s *Store) Clean(limit int) (rows []Deleted, n int) {
+// includes. end is the end of the log, read before the call. It returns the rows to be removed
+// from their pages and the number of transactions done.
+func (s *Store) Clean(limit int, end logrec.LogPos) (rows []Deleted, n int) {
 	s.cleanMu.Lock()
 	defer s.cleanMu.Unlock()
 	oldest := s.Oldest()
@@ -305,7 +305,7 @@ func (s *Store) Clean(limit int) (rows []Deleted, n int) {
 		tx.changes = nil
 		n++
 	}
-	s.findKept()
+	s.findKept(end)
 	return rows, n
 }
 
@@ -323,9 +323,9 @@ func (s *Store) Opened(pos logrec.LogPos) {
 }
 
 // findKept works out KeptFrom. Changes are kept of transactions that run and of those that
-// wait to be cleaned; one that begins later logs behind lastPos, which is read first.
-func (s *Store) findKept() {
-	pos := s.OldestRecord(logrec.LogPos(s.lastPos.Load()))
+// wait to be cleaned; what has logged nothing so far will log behind end.
+func (s *Store) findKept(end logrec.LogPos) {
+	pos := s.OldestRecord(end)
 	s.commitMu.Lock()
 	for _, tx := range s.done {
 		pos = min(pos, logrec.LogPos(tx.first.Load()))

@@ -78,7 +78,7 @@ func TestVisibleModel(t *testing.T) {
 					snaps = append(snaps[:i], snaps[i+1:]...)
 				}
 			case 2:
-				s.Clean(3)
+				s.Clean(3, 1<<40)
 			default:
 				changeSome(t, s, rng, now, &pos)
 			}
@@ -98,7 +98,7 @@ func TestVisibleModel(t *testing.T) {
 			s.End(sn.tx)
 		}
 		s.Durable(pos)
-		s.Clean(1 << 30)
+		s.Clean(1 << 30, 1<<40)
 		if s.Bytes() != 0 {
 			t.Errorf("seed %d: %d bytes are kept for nobody", seed, s.Bytes())
 		}
