@@ -328,7 +328,9 @@ func (s *Store) findKept(end logrec.LogPos) {
 	pos := s.OldestRecord(end)
 	s.commitMu.Lock()
 	for _, tx := range s.done {
-		pos = min(pos, logrec.LogPos(tx.first.Load()))
+		if f := logrec.LogPos(tx.first.Load()); f != 0 {
+			pos = min(pos, f)
+		}
 	}
 	s.commitMu.Unlock()
 	s.kept.Store(max(s.kept.Load(), uint64(pos)))

@@ -98,7 +98,7 @@ func TestVisibleModel(t *testing.T) {
 			s.End(sn.tx)
 		}
 		s.Durable(pos)
-		s.Clean(1 << 30, 1<<40)
+		s.Clean(1<<30, 1<<40)
 		if s.Bytes() != 0 {
 			t.Errorf("seed %d: %d bytes are kept for nobody", seed, s.Bytes())
 		}
@@ -199,7 +199,7 @@ func TestDeltas(t *testing.T) {
 				s.End(snaps[i].tx)
 				snaps = append(snaps[:i], snaps[i+1:]...)
 			case k == 3:
-				s.Clean(2)
+				s.Clean(2, 1<<40)
 			case k == 4 && len(txs) > 0:
 				i := rng.IntN(len(txs))
 				x := txs[i]
