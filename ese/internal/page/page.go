@@ -58,16 +58,7 @@ func HeaderSize(pageSize int) int {
 	return 80
 }
 
-func (p Page) header() int  { return HeaderSize(len(p)) }
-func (p Page) mask() uint16 { return sizeMask(len(p)) }
-
-func sizeMask(pageSize int) uint16 {
-	if pageSize <= 8192 {
-		return 0x1fff
-	}
-	return 0x7fff
-}
-
+func (p Page) header() int              { return HeaderSize(len(p)) }
 func (p Page) u16(off int) uint16       { return binary.LittleEndian.Uint16(p[off:]) }
 func (p Page) u32(off int) uint32       { return binary.LittleEndian.Uint32(p[off:]) }
 func (p Page) put16(off int, v uint16)  { binary.LittleEndian.PutUint16(p[off:], v) }
