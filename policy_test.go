@@ -7,12 +7,16 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"pillarbox/test/program"
 )
 
 const module = "pillarbox/"
@@ -42,6 +46,7 @@ func importOrder() [][]string {
 		{"service/imapd", "service/pop3d", "service/smtpd", "service/webd"},
 		{"server"},
 		{"cmd/eseutil", "cmd/pillarbox"},
+		{"test/program"},
 		{"test/cost", "test/interop", "test/kill", "test/mutants"},
 	}
 }
@@ -84,13 +89,14 @@ type goPackage struct {
 
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,Imports,GoFiles",
-		"./...").Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,GoFiles", "./...")
+	var out strings.Builder
+	cmd.Stdout = &out
+	if said, err := program.Run(t, 2*time.Minute, cmd); err != nil {
+		t.Fatalf("go list: %v\n%s", err, said)
 	}
 	var list []goPackage
-	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+	for d := json.NewDecoder(strings.NewReader(out.String())); ; {
 		var p goPackage
 		switch err := d.Decode(&p); {
 		case errors.Is(err, io.EOF):
@@ -160,6 +166,38 @@ func TestForeignImports(t *testing.T) {
 				t.Errorf("%s imports %s: not in modules", name, imp)
 			}
 		}
+	}
+}
+
+// Tests run other programs by package program only: it gives each a deadline.
+func TestPrograms(t *testing.T) {
+	err := filepath.WalkDir(".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if ok && slices.Contains([]string{"CombinedOutput", "StartProcess"}, call.Sel.Name) {
+				t.Errorf("%s calls %s: use pillarbox/test/program", name, call.Sel.Name)
+			}
+			return true
+		})
+		var own, exec bool
+		for _, imp := range f.Imports {
+			own = own || imp.Path.Value == `"pillarbox/test/program"`
+			exec = exec || imp.Path.Value == `"os/exec"`
+		}
+		if exec && !own && filepath.Dir(name) != filepath.Join("test", "program") {
+			t.Errorf("%s imports os/exec without pillarbox/test/program", name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

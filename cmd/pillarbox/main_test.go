@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"pillarbox/test/program"
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +35,7 @@ func TestScripts(t *testing.T) {
 			"ready": waitReady, "users": writeUsers,
 		},
 		RequireUniqueNames: true,
+		Deadline:           time.Now().Add(min(4*time.Minute, program.Lifetime(t))),
 	})
 }
 

@@ -21,6 +21,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"pillarbox/test/program"
 )
 
 // recorder is a Backend that keeps what it was given.
@@ -789,13 +791,18 @@ func TestSwaks(t *testing.T) {
 	if err != nil {
 		t.Skip("swaks is not installed")
 	}
+	said, err := program.Run(t, time.Minute, exec.Command(swaks, "--support"))
+	if err != nil || !strings.Contains(said, "TLS supported") {
+		t.Skipf("swaks has no TLS (libnet-ssleay-perl): %v", err)
+	}
 	cfg := testTLS(t)
 	s, b := testServer(t, func(o *Options) {
 		o.Mode = Submission
 		o.TLS = func() *tls.Config { return cfg }
 	})
-	out, err := exec.Command(swaks, "--server", listen(t, s), "--tls", "--auth-user", "alice",
-		"--auth-password", "secret", "--from", "alice@mx.test", "--to", "bob@mx.test").CombinedOutput()
+	out, err := program.Run(t, time.Minute, exec.Command(swaks, "--server", listen(t, s), "--tls",
+		"--auth-user", "alice", "--auth-password", "secret", "--from", "alice@mx.test",
+		"--to", "bob@mx.test"))
 	if err != nil || len(b.messages) != 1 {
 		t.Errorf("%v\n%s", err, out)
 	}

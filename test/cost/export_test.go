@@ -11,9 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pillarbox/ese"
 	"pillarbox/ese/inspect"
+	"pillarbox/test/program"
 )
 
 // An independent reader, Debian's esedbexport, lists every table and every row of a database
@@ -48,11 +50,11 @@ func TestEsedbexport(t *testing.T) {
 	}
 	db := filepath.Join(s.dir, "priv1.edb")
 	out := filepath.Join(t.TempDir(), "out")
-	b, err := exec.Command(tool, "-v", "-t", out, db).CombinedOutput()
+	said, err := program.Run(t, 2*time.Minute, exec.Command(tool, "-v", "-t", out, db))
 	if err != nil {
-		t.Fatalf("esedbexport: %v\n%s", err, tail(b))
+		t.Fatalf("esedbexport: %v\n%s", err, tail(said))
 	}
-	for _, l := range strings.Split(string(b), "\n") {
+	for _, l := range strings.Split(said, "\n") {
 		if strings.Contains(l, "mismatch") || strings.Contains(l, "corrupt") {
 			t.Errorf("esedbexport says: %s", l)
 		}
@@ -80,7 +82,7 @@ func TestEsedbexport(t *testing.T) {
 	}
 }
 
-func tail(b []byte) string { return string(b[max(0, len(b)-2000):]) }
+func tail(s string) string { return s[max(0, len(s)-2000):] }
 
 // osFile is an *os.File as a vfs.File for reading.
 type osFile struct{ *os.File }

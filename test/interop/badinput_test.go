@@ -48,7 +48,7 @@ func TestBadInput(t *testing.T) {
 	}
 	s.settles(idle)
 	s.bounded()
-	if text := s.out.String(); strings.Contains(text, "panic") {
+	if text := s.run.Output(); strings.Contains(text, "panic") {
 		t.Errorf("the server panicked:\n%s", last(text, 4000))
 	}
 	endWithSessions(s)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pillarbox/test/program"
 )
 
 // TestClients reads some 200 messages with mutt, mbsync and fetchmail, which must agree with what
@@ -61,18 +63,25 @@ func tool(t *testing.T, name string) {
 }
 
 // invoke runs a program with its home in dir and fails the test when it fails.
-func invoke(t *testing.T, dir, input, name string, args ...string) string {
+func invoke(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	tool(t, name)
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Dir, cmd.Stdin = dir, strings.NewReader(input)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "TERM=dumb", "LC_ALL=C")
-	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.CombinedOutput()
+	out, err := program.Run(t, clientTime, client(dir, name, args...))
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, last(string(out), 3000))
+		t.Fatalf("%s: %v\n%s", name, err, last(out, 3000))
 	}
-	return string(out)
+	return out
+}
+
+// clientTime is the limit for one run of one mail program; seconds are the rule.
+const clientTime = 90 * time.Second
+
+// client is a mail program with its home in dir, whatever the home of the tests is.
+func client(dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir, "TERM=dumb", "LC_ALL=C", "SHELL=/bin/sh")
+	return cmd
 }
 
 func save(t *testing.T, dir, name, text string) string {
@@ -148,7 +157,7 @@ SyncState *
 		t.Fatal(err)
 	}
 	for range 2 { // the second run finds nothing to do
-		invoke(t, dir, "", "mbsync", "-c", rc, "c")
+		invoke(t, dir, "mbsync", "-c", rc, "c")
 	}
 	var got [][]byte
 	for _, sub := range []string{"new", "cur"} {
@@ -191,8 +200,10 @@ set read_inc = 0
 set write_inc = 0
 push "<tag-pattern>.<enter><tag-prefix><copy-message>%s/out<enter><exit>"
 `, filepath.Join(s.dir, "tls", "ca.crt"), filepath.Join(s.dir, "tls", "ca.crt"), dir, dir))
-	// mutt wants a terminal; script gives it one.
-	invoke(t, dir, "", "script", "-qec", "timeout 40 mutt -n -F "+rc+" -f "+url, "/dev/null")
+	said, err := program.RunInTerminal(t, clientTime, client(dir, "mutt", "-n", "-F", rc, "-f", url))
+	if err != nil {
+		t.Fatalf("mutt: %v\n%q", err, last(said, 3000))
+	}
 	var got [][]byte
 	names, _ := filepath.Glob(filepath.Join(dir, "out", "*", "*"))
 	for _, n := range names {
@@ -217,7 +228,7 @@ poll localhost protocol POP3 port %d
   keep fetchall no rewrite no mimedecode pass8bits stripcr no dropstatus
   mda "cat > $(mktemp %s/msg.XXXXXXXX)"
 `, s.base+995, filepath.Join(s.dir, "tls", "ca.crt"), dir))
-	invoke(t, dir, "", "fetchmail", "-f", rc, "--nodetach", "--nosyslog", "--pidfile",
+	invoke(t, dir, "fetchmail", "-f", rc, "--nodetach", "--nosyslog", "--pidfile",
 		filepath.Join(dir, "pid"))
 	names, _ := filepath.Glob(filepath.Join(dir, "msg.*"))
 	var got [][]byte
@@ -234,6 +245,9 @@ poll localhost protocol POP3 port %d
 // swaks sends by STARTTLS with AUTH, and by implicit TLS.
 func (s *site) swaks(t *testing.T) {
 	tool(t, "swaks")
+	if !strings.Contains(invoke(t, t.TempDir(), "swaks", "--support"), "TLS supported") {
+		t.Skip("swaks has no TLS (libnet-ssleay-perl)")
+	}
 	before := len(s.bodies("bob", "INBOX"))
 	ca := filepath.Join(s.dir, "tls", "ca.crt")
 	for _, c := range []struct {
@@ -250,7 +264,7 @@ func (s *site) swaks(t *testing.T) {
 			"--auth-user", "alice", "--auth-password", "pw", "--from", "alice@pillarbox.test",
 			"--to", "bob@pillarbox.test", "--tls-ca-path", ca,
 		}, c.args...)
-		out := invoke(t, t.TempDir(), "", "swaks", args...)
+		out := invoke(t, t.TempDir(), "swaks", args...)
 		if !strings.Contains(out, "queued as") {
 			t.Errorf("swaks %v:\n%s", c.args, out)
 		}
@@ -277,13 +291,13 @@ func (s *site) curl(t *testing.T) {
 		url := func(scheme string, port int, path string) string {
 			return fmt.Sprintf("%s%s://localhost:%d%s", scheme, at.scheme, s.base+port, path)
 		}
-		invoke(t, dir, "", "curl", "-sS", "--cacert", ca, "--crlf", "--url", url("smtp", at.smtp, ""),
+		invoke(t, dir, "curl", "-sS", "--cacert", ca, "--crlf", "--url", url("smtp", at.smtp, ""),
 			"--user", "alice:pw", "--mail-from", "alice@pillarbox.test",
 			"--mail-rcpt", "bob@pillarbox.test", "-T", "hello.eml")
 		n++
-		byIMAP := invoke(t, dir, "", "curl", "-sS", "--cacert", ca, "--user", "bob:pw",
+		byIMAP := invoke(t, dir, "curl", "-sS", "--cacert", ca, "--user", "bob:pw",
 			"--url", url("imap", at.imap, fmt.Sprintf("/INBOX;UID=%d", n)))
-		byPOP := invoke(t, dir, "", "curl", "-sS", "--cacert", ca, "--user", "bob:pw",
+		byPOP := invoke(t, dir, "curl", "-sS", "--cacert", ca, "--user", "bob:pw",
 			"--url", url("pop3", at.pop3, fmt.Sprintf("/%d", n)))
 		if !slices.Equal([]byte(byIMAP), []byte(byPOP)) {
 			t.Errorf("IMAP and POP3 differ:\n%q\n%q", byIMAP, byPOP)
@@ -295,9 +309,8 @@ func (s *site) curl(t *testing.T) {
 		}
 	}
 	// Another authority is not trusted.
-	cmd := exec.Command("curl", "-sS", "--user", "bob:pw", "--url",
-		fmt.Sprintf("imaps://localhost:%d/INBOX", s.base+993))
-	if err := cmd.Run(); err == nil {
+	if _, err := program.Run(t, clientTime, client(dir, "curl", "-sS", "--user", "bob:pw", "--url",
+		fmt.Sprintf("imaps://localhost:%d/INBOX", s.base+993))); err == nil {
 		t.Error("curl trusts the server without its authority")
 	}
 }

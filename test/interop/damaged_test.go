@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pillarbox/test/program"
 )
 
 // damage is something that happened to a server's folder while the server was down.
@@ -188,7 +190,7 @@ func judgeStart(t *testing.T, s *site, refusal, want []string) {
 	}
 	if err == nil {
 		t.Fatalf("it starts, with %d messages of %d:\n%s", len(plainBodies(s)), len(want),
-			last(s.out.String(), 1500))
+			last(s.run.Output(), 1500))
 	}
 	text := err.Error()
 	for _, word := range refusal {
@@ -326,11 +328,13 @@ func damagedPages(t *testing.T, clean *site, want []string) {
 			}
 			return b
 		})
-		err := s.start()
-		text := s.out.String()
-		if err == nil {
+		var text string
+		if err := s.start(); err != nil {
+			text = err.Error()
+			refused++
+		} else {
 			got := tryBodies(s)
-			text = s.out.String()
+			text = s.run.Output()
 			if slices.Equal(got, want) {
 				served++
 				s.stop()
@@ -338,8 +342,6 @@ func damagedPages(t *testing.T, clean *site, want []string) {
 			}
 			failed++
 			s.kill()
-		} else {
-			refused++
 		}
 		if !strings.Contains(text, fmt.Sprintf("page %d of priv1.edb", p)) {
 			t.Errorf("page %d of priv1.edb is damaged; the server says:\n%s", p, last(text, 1500))
@@ -404,8 +406,8 @@ func damagedStream(t *testing.T, clean *site, want []string) {
 	if !slices.Equal(got, left) {
 		t.Errorf("%d messages are served, want all %d but one", len(got), len(want))
 	}
-	if !strings.Contains(s.out.String(), "priv1.stm") {
-		t.Errorf("the log does not name the file:\n%s", last(s.out.String(), 1500))
+	if !strings.Contains(s.run.Output(), "priv1.stm") {
+		t.Errorf("the log does not name the file:\n%s", last(s.run.Output(), 1500))
 	}
 	s.stop()
 }
@@ -415,9 +417,9 @@ func secondServer(t *testing.T, clean *site) {
 	s := clean.at(t, copyOf(t, clean.dir))
 	s.mustStart()
 	port := strconv.Itoa(s.base + 500)
-	second := exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", port)
-	out, err := second.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), s.dir) {
+	out, err := program.Run(t, time.Minute,
+		exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", port))
+	if err == nil || !strings.Contains(out, s.dir) {
 		t.Errorf("the second server: %v\n%s", err, out)
 	}
 	t.Logf("%s", out)

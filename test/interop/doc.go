@@ -14,5 +14,6 @@
 //  1. A server that a test started ends with the test, by SIGTERM with status 0 where the test
 //     asks for no other end.
 //  2. Tests use the ports 11000 to 20999, next ones where these are taken, one test at a time.
-//  3. A program or corpus that is missing skips the test visibly.
+//  3. Every program runs by package program, with a deadline of its own.
+//  4. A program or corpus that is missing skips the test visibly.
 package interop

@@ -3,7 +3,6 @@
 package interop_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -15,46 +14,34 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pillarbox/test/program"
 )
 
-// program builds the server once for all tests.
-var program = sync.OnceValues(func() (string, error) {
+// built builds the server once for all tests.
+var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "pillarbox-interop")
 	if err != nil {
 		return "", err
 	}
 	bin := filepath.Join(dir, "pillarbox")
-	out, err := exec.Command("go", "build", "-o", bin, "pillarbox/cmd/pillarbox").CombinedOutput()
+	p, err := program.Start(4*time.Minute,
+		exec.Command("go", "build", "-o", bin, "pillarbox/cmd/pillarbox"))
 	if err != nil {
-		return bin, fmt.Errorf("build: %w\n%s", err, out)
+		return bin, err
+	}
+	if err := p.Wait(); err != nil {
+		return bin, fmt.Errorf("build: %w\n%s", err, p.Output())
 	}
 	return bin, nil
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if bin, _ := program(); bin != "" {
+	if bin, _ := built(); bin != "" {
 		_ = os.RemoveAll(filepath.Dir(bin))
 	}
 	os.Exit(code)
-}
-
-// output collects what a server writes; its Write is called by exec's goroutine.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // site is a server's folder and, while it runs, the server.
@@ -63,15 +50,13 @@ type site struct {
 	bin  string
 	dir  string
 	base int
-	cmd  *exec.Cmd
-	out  *output
-	done chan error // the server's end
+	run  *program.Program // nil while the server does not run
 }
 
 // newSite starts a server on a new folder with the accounts alice and bob, password pw.
 func newSite(t *testing.T, base int) *site {
 	t.Helper()
-	bin, err := program()
+	bin, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,17 +75,13 @@ func (s *site) at(t *testing.T, dir string) *site {
 
 // cleanup ends a server that the test left behind.
 func (s *site) cleanup() {
-	if s.cmd == nil {
+	if s.run == nil {
 		return
 	}
 	if s.t.Failed() {
-		s.t.Logf("the server said:\n%s", last(s.out.String(), 4000))
+		s.t.Logf("the server said:\n%s", last(s.run.Output(), 4000))
 	}
-	_ = s.cmd.Process.Kill()
-	if err := <-s.done; err == nil {
-		s.t.Log("the server ended by itself before it was killed")
-	}
-	s.cmd = nil
+	s.kill()
 }
 
 func last(text string, n int) string { return text[max(0, len(text)-n):] }
@@ -120,30 +101,29 @@ func (s *site) start() error {
 const portTaken = "address already in use"
 
 func (s *site) startOnce() error {
-	s.out, s.done = &output{}, make(chan error, 1)
-	s.cmd = exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", strconv.Itoa(s.base),
-		"--password", "pw")
-	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
-	if err := s.cmd.Start(); err != nil {
-		s.cmd = nil
+	run, err := program.Start(program.Lifetime(s.t), exec.Command(s.bin, "quickstart", "--dir", s.dir,
+		"--base-port", strconv.Itoa(s.base), "--password", "pw"))
+	if err != nil {
 		return err
 	}
-	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(s.cmd, s.done)
+	s.run = run
 	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); {
 		select {
-		case err := <-s.done:
-			s.cmd = nil
+		case <-run.Done():
+			s.run = nil
+			err := run.Wait()
 			if err == nil {
 				err = errors.New("status 0")
 			}
-			return fmt.Errorf("%w: %s", err, s.out)
+			return fmt.Errorf("%w: %s", err, run.Output())
 		case <-time.After(10 * time.Millisecond):
-			if strings.Contains(s.out.String(), "is ready") {
+			if strings.Contains(run.Output(), "is ready") {
 				return nil
 			}
 		}
 	}
-	return fmt.Errorf("not ready after a minute: %s", s.out)
+	s.run = nil
+	return fmt.Errorf("not ready after a minute: %w", run.End(syscall.SIGQUIT, time.Minute))
 }
 
 func (s *site) mustStart() {
@@ -156,28 +136,23 @@ func (s *site) mustStart() {
 // stop ends the server by SIGTERM, which must give status 0 within 15 s.
 func (s *site) stop() {
 	s.t.Helper()
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		s.t.Fatal(err)
-	}
-	select {
-	case err := <-s.done:
-		s.cmd = nil
-		if err != nil {
-			s.t.Errorf("SIGTERM: %v\n%s", err, last(s.out.String(), 4000))
-		}
-	case <-time.After(15 * time.Second):
-		s.t.Error("the server still runs 15 s after SIGTERM")
-		s.cleanup()
+	run := s.run
+	s.run = nil
+	if err := run.End(syscall.SIGTERM, 15*time.Second); err != nil {
+		s.t.Errorf("SIGTERM: %v\n%s", err, last(run.Output(), 4000))
 	}
 }
 
 // kill ends the server by SIGKILL.
 func (s *site) kill() {
-	_ = s.cmd.Process.Kill()
-	if err := <-s.done; err == nil {
+	s.t.Helper()
+	switch err := s.run.Kill(); {
+	case err == nil:
 		s.t.Log("the server ended by itself before it was killed")
+	case errors.Is(err, program.ErrDeadline):
+		s.t.Error(err)
 	}
-	s.cmd = nil
+	s.run = nil
 }
 
 // configure changes the config file: each pair of edits is what was and what shall be.
@@ -203,7 +178,7 @@ func (s *site) configure(edits ...string) {
 // proc reads one number of /proc/PID/status, in KiB.
 func (s *site) proc(key string) int {
 	s.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.run.Pid()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -220,7 +195,7 @@ func (s *site) proc(key string) int {
 // files is how many file descriptors the server has open.
 func (s *site) files() int {
 	s.t.Helper()
-	d, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	d, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.run.Pid()))
 	if err != nil {
 		s.t.Fatal(err)
 	}

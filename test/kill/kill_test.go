@@ -25,6 +25,7 @@ import (
 
 	"pillarbox/ese/esetest"
 	"pillarbox/ese/vfs"
+	"pillarbox/test/program"
 )
 
 var rounds = flag.Int("rounds", 6, "how often the server is killed")
@@ -57,8 +58,9 @@ func TestKill(t *testing.T) {
 func build(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "pillarbox")
-	cmd := exec.Command("go", "build", "-o", bin, "pillarbox/cmd/pillarbox")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := program.Run(t, 4*time.Minute,
+		exec.Command("go", "build", "-o", bin, "pillarbox/cmd/pillarbox"))
+	if err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return bin
@@ -71,8 +73,7 @@ type site struct {
 	dir  string
 	base int
 	tiny bool
-	cmd  *exec.Cmd
-	out  *os.File
+	run  *program.Program
 
 	mu    sync.Mutex
 	n     int
@@ -88,7 +89,7 @@ func newSite(t *testing.T, bin string, base int, tiny bool) *site {
 		sent: map[string]bool{}, acked: map[string]bool{}, uids: map[string][]string{},
 	}
 	s.start()
-	s.stop(syscall.SIGTERM)
+	s.stop()
 	if tiny {
 		s.configure()
 	}
@@ -113,49 +114,38 @@ func (s *site) configure() {
 // start runs the server and waits for its ready line.
 func (s *site) start() {
 	s.t.Helper()
-	s.cmd = exec.Command(s.bin, "quickstart", "--dir", s.dir, "--base-port", strconv.Itoa(s.base), "--password", "pw")
-	r, w, err := os.Pipe()
+	run, err := program.Start(program.Lifetime(s.t), exec.Command(s.bin, "quickstart", "--dir", s.dir,
+		"--base-port", strconv.Itoa(s.base), "--password", "pw"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.cmd.Stdout, s.cmd.Stderr = w, w
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	_ = w.Close()
-	s.out = r
-	ready := make(chan string, 1)
-	go func() {
-		var all strings.Builder
-		sc := bufio.NewScanner(r)
-		for sc.Scan() {
-			all.WriteString(sc.Text() + "\n")
-			if strings.Contains(sc.Text(), "is ready") {
-				ready <- ""
+	s.run = run
+	s.t.Cleanup(func() { _ = run.Kill() })
+	for limit := time.Now().Add(time.Minute); !strings.Contains(run.Output(), "is ready"); {
+		select {
+		case <-run.Done():
+			s.t.Fatalf("the server ended: %v\n%s", run.Wait(), run.Output())
+		case <-time.After(5 * time.Millisecond):
+			if time.Now().After(limit) {
+				s.t.Fatalf("not ready after a minute: %v", run.End(syscall.SIGQUIT, time.Minute))
 			}
 		}
-		ready <- all.String()
-	}()
-	select {
-	case text := <-ready:
-		if text != "" {
-			s.t.Fatalf("the server ended:\n%s", text)
-		}
-	case <-time.After(60 * time.Second):
-		s.t.Fatal("the server is not ready after a minute")
 	}
 }
 
-func (s *site) stop(sig syscall.Signal) {
+// stop ends the server by SIGTERM, which must give status 0 within 15 s.
+func (s *site) stop() {
 	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
+	if err := s.run.End(syscall.SIGTERM, 15*time.Second); err != nil {
+		s.t.Fatalf("SIGTERM: %v\n%s", err, s.run.Output())
+	}
+}
+
+func (s *site) kill() {
+	s.t.Helper()
+	if err := s.run.Kill(); errors.Is(err, program.ErrDeadline) {
 		s.t.Fatal(err)
 	}
-	err := s.cmd.Wait()
-	if sig == syscall.SIGTERM && err != nil {
-		s.t.Fatalf("SIGTERM: %v", err)
-	}
-	_ = s.out.Close()
 }
 
 // round checks what the last kill left, sends mail, and kills.
@@ -169,7 +159,7 @@ func (s *site) round(d time.Duration) {
 		wg.Go(func() { s.sender(ctx) })
 	}
 	<-ctx.Done()
-	s.stop(syscall.SIGKILL)
+	s.kill()
 	wg.Wait()
 }
 
@@ -177,7 +167,7 @@ func (s *site) round(d time.Duration) {
 func (s *site) finish() {
 	s.start()
 	s.verify()
-	s.stop(syscall.SIGTERM)
+	s.stop()
 	esetest.Check(s.t, vfs.OS(), filepath.Join(s.dir, "store", "priv1.edb"))
 }
 

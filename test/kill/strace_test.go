@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pillarbox/test/program"
 )
 
 // A kill keeps the page cache, so it does not prove that anything reached the disk. strace
@@ -24,24 +26,23 @@ func TestSyncBefore250(t *testing.T) {
 	if err != nil {
 		t.Skip("strace is not installed")
 	}
-	if exec.Command(strace, "-o", "/dev/null", "true").Run() != nil {
-		t.Skip("strace may not trace here")
+	probe := exec.Command(strace, "-o", "/dev/null", "true")
+	if out, err := program.Run(t, time.Minute, probe); err != nil {
+		t.Skipf("strace may not trace here: %v\n%s", err, out)
 	}
 	s := newSite(t, build(t), 25000, false)
 	s.start()
-	defer s.stop(syscall.SIGTERM)
+	defer s.stop()
 	trace := filepath.Join(t.TempDir(), "trace")
-	tr := exec.Command(strace, "-f", "-y", "-tt", "-s", "64", "-e", "trace=fdatasync,fsync,write,read", "-o", trace,
-		"-p", strconv.Itoa(s.cmd.Process.Pid))
-	if err := tr.Start(); err != nil {
+	tr, err := program.Start(2*time.Minute, exec.Command(strace, "-f", "-y", "-tt", "-s", "64",
+		"-e", "trace=fdatasync,fsync,write,read", "-o", trace, "-p", strconv.Itoa(s.run.Pid())))
+	if err != nil {
 		t.Fatal(err)
 	}
-	waitTraced(t, s.cmd.Process.Pid)
+	waitTraced(t, s.run.Pid())
 	sendTwenty(t, s.base+25)
-	if err := tr.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	_ = tr.Wait()
+	_ = tr.End(syscall.SIGINT, 30*time.Second) // its status is that of the signal
+	t.Logf("strace said: %s", tr.Output())
 	good, all := judgeTrace(t, trace)
 	if good != 20 || all != 20 {
 		t.Errorf("%d of %d messages had a finished sync of the log between final dot and 250", good, all)

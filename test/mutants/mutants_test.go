@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pillarbox/test/program"
 )
 
 var (
@@ -136,7 +138,8 @@ func TestMutants(t *testing.T) {
 // plant builds the engine with the bug and runs the simulation, which must fail.
 func plant(t *testing.T, root string, m mutant, text string) {
 	dir := t.TempDir()
-	if out, err := exec.Command("cp", "-r", filepath.Join(root, "ese"), filepath.Join(root, "go.mod"), filepath.Join(root, "go.sum"), dir).CombinedOutput(); err != nil {
+	if out, err := program.Run(t, time.Minute, exec.Command("cp", "-r", filepath.Join(root, "ese"),
+		filepath.Join(root, "go.mod"), filepath.Join(root, "go.sum"), dir)); err != nil {
 		t.Fatalf("copy: %v %s", err, out)
 	}
 	if err := os.WriteFile(filepath.Join(dir, m.file), []byte(strings.Replace(text, m.old, m.bad, 1)), 0o600); err != nil {
@@ -145,8 +148,8 @@ func plant(t *testing.T, root string, m mutant, text string) {
 	began := time.Now()
 	cmd := exec.Command("go", "test", "./ese", "-run", "^TestCrash$", "-timeout", "20m", "-args", "-seeds", *seeds)
 	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "build failed") || strings.Contains(string(out), "setup failed") {
+	out, err := program.Run(t, 30*time.Minute, cmd)
+	if strings.Contains(out, "build failed") || strings.Contains(out, "setup failed") {
 		t.Fatalf("does not build:\n%s", out)
 	}
 	if err == nil {
@@ -154,7 +157,7 @@ func plant(t *testing.T, root string, m mutant, text string) {
 		return
 	}
 	line := ""
-	for _, l := range strings.Split(string(out), "\n") {
+	for _, l := range strings.Split(out, "\n") {
 		if strings.Contains(l, "seed ") || strings.Contains(l, "panic:") {
 			line = strings.TrimSpace(l)
 			break
