@@ -47,8 +47,8 @@ func (in *Instance) cleaner() {
 				return
 			}
 		}
-		if in.growing() != nil {
-			continue // cleaning up writes log, which is for commits and rollbacks now
+		if in.log.Full() != nil {
+			continue // cleaning up writes log
 		}
 		in.try(func() error { return in.cleanVersions(64) })
 		in.try(in.freeStreams)
@@ -71,6 +71,7 @@ func (in *Instance) writer() {
 			return
 		}
 		in.try(in.writeBehind)
+		in.try(in.watchSpace)
 		if now := in.o.Now(); now.Sub(last) >= checkpointTick {
 			last = now
 			in.try(in.moveCheckpoint)
@@ -84,8 +85,8 @@ func (in *Instance) try(step func() error) {
 	if err == nil || in.usable() != nil || errors.Is(err, ErrWriteConflict) {
 		return
 	}
-	if in.growing() != nil && in.cache.Failed() == nil {
-		return // the step found the log full: it is tried again when there is space
+	if noSpace(err) && in.cache.Failed() == nil {
+		return // it is tried again when there is space
 	}
 	in.fail(err)
 }
@@ -118,12 +119,14 @@ func (in *Instance) Step(n int) error {
 		return err
 	case 6:
 		return in.freeStreams()
+	case 7:
+		return in.watchSpace()
 	}
 	return in.writeBehind()
 }
 
 // Steps is the number of kinds of background work that Step knows.
-const Steps = 8
+const Steps = 9
 
 // cleanVersions removes kept states that no snapshot needs, and the rows that are gone for
 // all. rounds bounds the work; below 0 everything is done.

@@ -47,6 +47,7 @@ func TestCrash(t *testing.T) {
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits, UndoneInRecovery, Faults, Adds int
+	full                                                                                                                        fullCounts
 }
 
 func (c *crashCounts) add(o *crashCounts) {
@@ -63,6 +64,7 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.UndoneInRecovery += o.UndoneInRecovery
 	c.Faults += o.Faults
 	c.Adds += o.Adds
+	c.full.add(&o.full)
 }
 
 func (c *crashCounts) demand(t *testing.T) {
@@ -77,6 +79,7 @@ func (c *crashCounts) demand(t *testing.T) {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
 		}
 	}
+	c.full.demand(t)
 }
 
 // crashFS cuts the power at the n-th write or sync.
@@ -184,6 +187,8 @@ type sim struct {
 	readers []reader
 	tables  int
 
+	full bool // the disk has an end
+
 	held      *ese.Tx // a snapshot that stays open for a while
 	heldState state
 }
@@ -200,9 +205,10 @@ func newSim(t *testing.T, seed uint64) *sim {
 		Dir: "/d", Manual: true, CheckpointDepth: 128 << 10,
 		GenerationBytes: int64([]int{64 << 10, 64 << 10, 256 << 10, 2 << 20}[s.rng.IntN(4)]),
 		PageSize:        4096 + 4096*int(seed%2), StreamBytes: 256 << 10, LogKeep: 128 << 10,
-		CacheBytes: int64([]int{16, 24, 64, 256}[s.rng.IntN(4)]) * 8192,
-		Now:        func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now },
-		Rand:       func() uint32 { return s.rng.Uint32() },
+		DiskFullLimit: time.Duration([]int{0, 20, 100}[s.rng.IntN(3)]) * time.Millisecond,
+		CacheBytes:    int64([]int{16, 24, 64, 256}[s.rng.IntN(4)]) * 8192,
+		Now:           func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now },
+		Rand:          func() uint32 { return s.rng.Uint32() },
 	}
 	s.disk = &crashFS{Mem: vfs.NewMem(), rng: s.rng, left: -1}
 	s.history = []state{{rows: map[int]row{}}}
@@ -212,9 +218,16 @@ func newSim(t *testing.T, seed uint64) *sim {
 // errBroken unwinds a step whose instance has met a planted write error.
 var errBroken = errors.New("instance is broken")
 
-// fatal ends the test; but an error that follows from a planted fault ends only the
-// instance: it must be opened again.
+// fatal is hard, but a full disk ends only the step.
 func (s *sim) fatal(format string, a ...any) {
+	s.t.Helper()
+	s.tolerateFull(a)
+	s.hard(format, a...)
+}
+
+// hard ends the test; but an error that follows from a planted fault ends only the
+// instance: it must be opened again.
+func (s *sim) hard(format string, a ...any) {
 	s.t.Helper()
 	for _, x := range a {
 		if err, ok := x.(error); ok && s.fault != nil && s.fault.Hits() > 0 {
@@ -336,10 +349,13 @@ func (s *sim) stepOn() (alive bool) {
 	defer func() {
 		if r := recover(); r == errBroken {
 			alive = false
+		} else if r == errNoSpace {
+			alive = true
 		} else if r != nil {
 			panic(r)
 		}
 	}()
+	s.squeeze()
 	s.step()
 	return true
 }
@@ -353,6 +369,7 @@ func (s *sim) collect() {
 	s.counts.Splits += int(st.Splits)
 	s.counts.Merges += int(st.Merges)
 	s.counts.Undone += int(st.Undone)
+	s.counts.full.Reserves += int(st.Log.ReservesUsed)
 }
 
 // recoverUntilUp opens after a crash; with again the power may fail in recovery too.
@@ -373,8 +390,11 @@ func (s *sim) recoverUntilUp(again bool) {
 			}
 			continue
 		}
+		if err != nil && s.roomToOpen(err) {
+			continue
+		}
 		if err != nil {
-			s.fatal("open: %v", err)
+			s.hard("open: %v", err)
 		}
 		s.disk.left = -1
 		break
@@ -512,7 +532,7 @@ func (s *sim) step() {
 			adds: map[int]int64{},
 		})
 	case k < 17:
-		s.change(s.open[s.rng.IntN(len(s.open))])
+		s.changeOrFull(s.open[s.rng.IntN(len(s.open))])
 	default:
 		i := s.rng.IntN(len(s.open))
 		x := s.open[i]
@@ -710,7 +730,7 @@ func (s *sim) conflict(x *simTx, err error) bool {
 	i := slices.Index(s.open, x)
 	s.open = slices.Delete(s.open, i, i+1)
 	if err := x.tx.Rollback(); err != nil {
-		s.fatal("rollback: %v", err)
+		s.hard("rollback: %v", err)
 	}
 	return true
 }
@@ -740,23 +760,23 @@ func (s *sim) add(x *simTx, id int) {
 func (s *sim) endTx(x *simTx) {
 	if s.rng.IntN(4) == 0 {
 		if err := x.tx.Rollback(); err != nil {
-			s.fatal("rollback: %v", err)
+			s.hard("rollback: %v", err)
 		}
 		return
 	}
 	n := len(s.history)
 	if err := x.tx.Insert(s.mk.NewRow().Set(s.mkID, ese.Int(n))); err != nil {
-		if !errors.Is(err, ese.ErrWriteConflict) {
+		if !errors.Is(err, ese.ErrWriteConflict) && !s.isFull(err) {
 			s.fatal("marker: %v", err)
 		}
 		if err := x.tx.Rollback(); err != nil {
-			s.fatal("rollback: %v", err)
+			s.hard("rollback: %v", err)
 		}
 		return
 	}
 	pos, err := x.tx.CommitLazy()
 	if err != nil {
-		s.fatal("commit: %v", err)
+		s.hard("commit: %v", err)
 	}
 	next := s.history[n-1].clone()
 	next.markers = n
@@ -776,7 +796,7 @@ func (s *sim) endTx(x *simTx) {
 	s.counts.Commits++
 	if s.rng.IntN(2) == 0 {
 		if err := s.in.WaitDurable(pos); err != nil {
-			s.fatal("wait: %v", err)
+			s.hard("wait: %v", err)
 		}
 		s.acked = n
 	}
@@ -786,7 +806,7 @@ func (s *sim) endTx(x *simTx) {
 func (s *sim) finish() {
 	for _, x := range s.open {
 		if err := x.tx.Rollback(); err != nil {
-			s.fatal("rollback: %v", err)
+			s.hard("rollback: %v", err)
 		}
 	}
 	for len(s.readers) > 0 {
@@ -798,7 +818,7 @@ func (s *sim) finish() {
 	_ = tx.Rollback()
 	s.collect()
 	if err := s.in.Close(); err != nil {
-		s.fatal("close: %v", err)
+		s.hard("close: %v", err)
 	}
 	esetest.Check(s.t, s.disk.Mem, "/d/a.edb")
 }

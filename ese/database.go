@@ -134,12 +134,17 @@ func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Dat
 }
 
 // emptyDouble forgets the last batch of the double-write file. It may be of another file that
-// had the name; after a crash its pages would be restored into this one.
+// had the name; after a crash its pages would be restored into this one. The file gets its
+// full size, so that no batch meets a full disk.
 func (db *Database) emptyDouble() error {
-	if err := db.double.Truncate(0); err != nil {
+	err := db.double.Allocate(cache.DoubleBytes(db.in.o.PageSize))
+	if err == nil {
+		err = cache.ForgetBatch(db.double)
+	}
+	if err != nil {
 		return fmt.Errorf("empty double-write file of %s: %w", db.path, err)
 	}
-	return db.double.SyncData()
+	return nil
 }
 
 // register makes the pages reachable.
@@ -195,7 +200,8 @@ func (in *Instance) createDatabase(name, path string) (*Database, error) {
 	}
 	db, err := in.makeFiles(rec, path, pos)
 	if err != nil {
-		return nil, err
+		// What there is of it is in the way of the next try; redo makes it again.
+		return nil, errors.Join(err, in.removeFiles(path))
 	}
 	if err := in.register(db); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
@@ -325,7 +331,13 @@ func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
 	db.headerMu.Lock()
 	db.header.Signature.Encode(rec.Signature)
 	db.headerMu.Unlock()
-	pos, end, err := in.log.Append(typ, rec.Append(nil))
+	add := in.log.Append
+	if typ == logrec.TypeDetach { // space is set aside for it
+		add = func(typ logrec.Type, parts ...[]byte) (start, end LogPos, err error) {
+			return in.log.AppendReserved(0, typ, parts...)
+		}
+	}
+	pos, end, err := add(typ, rec.Append(nil))
 	if err == nil {
 		err = in.WaitDurable(end)
 	}
@@ -451,12 +463,17 @@ func (db *Database) discard() error {
 	if err := db.detach(); err != nil {
 		return err
 	}
-	for _, p := range []string{db.path, sidePath(db.path, ".stm"), sidePath(db.path, ".dw")} {
-		if err := db.in.o.FS.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return db.in.removeFiles(db.path)
+}
+
+// removeFiles removes the files of a database.
+func (in *Instance) removeFiles(path string) error {
+	for _, p := range []string{path, sidePath(path, ".stm"), sidePath(path, ".dw")} {
+		if err := in.o.FS.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return db.in.o.FS.SyncDir(filepath.Dir(db.path))
+	return in.o.FS.SyncDir(filepath.Dir(path))
 }
 
 func (db *Database) closeFiles() error {

@@ -26,6 +26,8 @@
 //     additions to escrow columns get on with each other.
 //  5. After a failed write or sync nothing more is accepted: the instance must be opened
 //     again, and recovery tells what became of the last commits.
+//  6. A full disk refuses changes (ErrLogDiskFull, ErrDiskFull) and leaves no trace of them;
+//     what has begun can always commit or roll back, and reads go on.
 //
 // Limits: rows of about 3.4 KB at 8 KiB pages without their long values; index keys of 2,000
 // bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.

@@ -30,9 +30,15 @@ var (
 	ErrVersionStoreFull = version.ErrFull
 	// ErrLogDead: a write or sync of the log failed; the instance must be opened again.
 	ErrLogDead = wal.ErrLogDead
-	// ErrLogDiskFull: no further log file could be made. Nothing can be changed until there is
-	// space again; transactions still commit and roll back, and reads go on.
-	ErrLogDiskFull = errors.New("log disk full (-529)")
+	// ErrLogDiskFull: there is no disk for more log. Changes are refused; what has begun can
+	// commit or roll back, and reads go on. Changes are taken again by themselves once there
+	// is space; until then for Options.DiskFullLimit.
+	ErrLogDiskFull = wal.ErrFull
+	// ErrDiskFull: a database or stream file cannot grow. Only this change is refused.
+	ErrDiskFull = vfs.ErrDiskFull
+	// ErrDismounted: the log disk was full for longer than Options.DiskFullLimit. The databases
+	// are in Clean Shutdown.
+	ErrDismounted = errors.New("dismounted clean after the log disk was full for too long (-529): make space and open again")
 	// ErrOutcomeUnknown: the log failed while this commit waited; opening again tells.
 	ErrOutcomeUnknown = wal.ErrOutcomeUnknown
 	// ErrLocked: another process has the storage group open.

@@ -45,6 +45,9 @@ type Instance struct {
 	stopOnce   sync.Once
 	done       sync.WaitGroup
 
+	fullSince  atomic.Int64 // when the log was found full, Unix ns; 0 while there is space
+	dismounted atomic.Bool
+
 	recovery RecoveryStats
 	replayed bool // opening met changes in the log
 	stats    struct{ undone, checkpoints atomic.Uint64 }
@@ -59,10 +62,30 @@ type lateLog struct {
 
 func (l *lateLog) Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error) {
 	if l.log == nil {
-		return 0, 0, errors.New("log is being replayed")
+		return 0, 0, errReplaying
 	}
 	return l.log.Append(typ, parts...)
 }
+
+func (l *lateLog) AppendChange(
+	reserve int64, typ logrec.Type, parts ...[]byte,
+) (start, end logrec.LogPos, err error) {
+	if l.log == nil {
+		return 0, 0, errReplaying
+	}
+	return l.log.AppendChange(reserve, typ, parts...)
+}
+
+func (l *lateLog) AppendReserved(
+	release int64, typ logrec.Type, parts ...[]byte,
+) (start, end logrec.LogPos, err error) {
+	if l.log == nil {
+		return 0, 0, errReplaying
+	}
+	return l.log.AppendReserved(release, typ, parts...)
+}
+
+var errReplaying = errors.New("log is being replayed")
 
 func (l *lateLog) FlushTo(pos logrec.LogPos) error {
 	if l.log == nil {
@@ -143,11 +166,7 @@ func (in *Instance) walOptions() wal.Options {
 		Logger: in.o.Logger, Manual: in.o.Manual,
 		BeforeGeneration: in.beforeGeneration,
 		OnDurable:        in.versions.Durable,
-		OnEvent: func(e wal.Event) {
-			if e.Kind == wal.EventDead {
-				in.fail(e.Err)
-			}
-		},
+		OnEvent:          in.logEvent,
 	}
 }
 
@@ -211,22 +230,11 @@ func (in *Instance) usable() error {
 	if in.closed.Load() {
 		return ErrClosed
 	}
+	if in.dismounted.Load() {
+		return ErrDismounted
+	}
 	if p := in.failed.Load(); p != nil {
 		return fmt.Errorf("%w: %w", ErrLogDead, *p)
-	}
-	return nil
-}
-
-// growing is nil while the log can grow. When it cannot, what is left of the current
-// generation is kept for commits and rollbacks (engine.md rule 17).
-func (in *Instance) growing() error {
-	if in.log.Tight() {
-		if _, err := in.log.Prepare(); err != nil {
-			return fmt.Errorf("%w: %w", ErrLogDiskFull, err)
-		}
-	}
-	if err := in.log.PrepareErr(); err != nil {
-		return fmt.Errorf("%w: %w", ErrLogDiskFull, err)
 	}
 	return nil
 }
@@ -263,7 +271,9 @@ func (in *Instance) Close() error {
 		return nil
 	}
 	err := in.Err()
-	if err == nil && in.versions.Active() == 0 {
+	if in.dismounted.Load() {
+		err = nil // the databases are in Clean Shutdown already
+	} else if err == nil && in.versions.Active() == 0 {
 		err = in.closeClean()
 	} else if err == nil {
 		err = fmt.Errorf("close: %d transactions are open: the databases stay in Dirty Shutdown", in.versions.Active())
@@ -273,7 +283,8 @@ func (in *Instance) Close() error {
 
 // closeClean writes everything and marks the databases clean.
 func (in *Instance) closeClean() error {
-	if err := in.cleanVersions(-1); err != nil {
+	// Without log for it dead rows stay for the scrub to find.
+	if err := in.cleanVersions(-1); err != nil && !noSpace(err) {
 		return err
 	}
 	for _, db := range in.databases() {
@@ -281,7 +292,7 @@ func (in *Instance) closeClean() error {
 			return err
 		}
 	}
-	_, end, err := in.log.Append(logrec.TypeTerm)
+	_, end, err := in.log.AppendReserved(0, logrec.TypeTerm)
 	if err != nil {
 		return err
 	}

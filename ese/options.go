@@ -36,6 +36,9 @@ type Options struct {
 	// them. Default: 2 GiB. Circular keeps none.
 	LogKeep  int64
 	Circular bool
+	// DiskFullLimit is how long changes are refused for want of log space before the databases
+	// are dismounted clean. Default: 10 minutes; negative: never.
+	DiskFullLimit time.Duration
 	// Computer is the name in new signatures. Default: empty.
 	Computer string
 	// Logger receives state changes. Default: discard.
@@ -74,13 +77,14 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.VersionBytes, 64<<20)
 	setDefault(&o.CheckpointDepth, 128<<20)
 	setDefault(&o.LogKeep, 2<<30)
+	setDefault(&o.DiskFullLimit, 10*time.Minute)
 	if o.PageSize != 4096 && o.PageSize != 8192 {
 		return o, fmt.Errorf("ese: pages of %d bytes cannot be written: 4096 or 8192", o.PageSize)
 	}
 	return o, nil
 }
 
-func setDefault[T int | int64](p *T, v T) {
+func setDefault[T ~int | ~int64](p *T, v T) {
 	if *p == 0 {
 		*p = v
 	}

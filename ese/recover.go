@@ -318,6 +318,9 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 		return err
 	}
 	in.recovery.Torn += n
+	if err := db.double.Allocate(cache.DoubleBytes(in.o.PageSize)); err != nil {
+		return fmt.Errorf("double-write file of %s: %w", db.path, err)
+	}
 	db.id = rec.DB
 	if err := db.stream.BeginRedo(); err != nil {
 		return err
@@ -384,7 +387,7 @@ func (in *Instance) freeTree(rec *logrec.TreeRec) (LogPos, error) {
 	db.space.Lock()
 	defer db.space.Unlock()
 	m := in.env.NewMtr()
-	m.Tree = rec
+	m.Tree, m.Undo = rec, true
 	if err := db.space.FreeTree(m, rec.Root, rec.Parent); err != nil {
 		m.Abort()
 		return 0, err

@@ -273,8 +273,12 @@ func (s *streamSpace) alloc(tx *Tx, n int) (stream.PageNo, error) {
 			skip[r] = true
 			continue
 		}
+		no := stream.PageNo(r.no*regionPages + at)
+		if err := s.db.stream.Ensure(no + stream.PageNo(n)); err != nil {
+			return 0, err
+		}
 		setBits(m, at, n, true)
-		return stream.PageNo(r.no*regionPages + at), s.putMap(tx, r.no, m, found)
+		return no, s.putMap(tx, r.no, m, found)
 	}
 }
 

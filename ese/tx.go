@@ -78,7 +78,7 @@ func (tx *Tx) writable() error {
 	if err := tx.in.usable(); err != nil {
 		return err
 	}
-	return tx.in.growing()
+	return tx.in.log.TryFull()
 }
 
 // Commit makes the transaction durable and returns the position of its commit record. It
@@ -109,7 +109,7 @@ func (tx *Tx) CommitLazy() (LogPos, error) {
 	}
 	end, err := tx.in.versions.Commit(&tx.v, func() (logrec.LogPos, error) {
 		c := logrec.CommitRec{Tx: tx.v.ID, Prev: tx.v.Last, TimeMS: tx.in.nowMS()}
-		_, end, err := tx.in.log.Append(logrec.TypeCommit, c.Append(nil))
+		_, end, err := tx.in.log.AppendReserved(tx.v.Reserved, logrec.TypeCommit, c.Append(nil))
 		return end, err
 	})
 	if err != nil {
@@ -137,7 +137,7 @@ func (tx *Tx) Rollback() error {
 	}
 	if tx.v.HasLogged() {
 		c := logrec.CommitRec{Tx: tx.v.ID, Prev: tx.v.Last, TimeMS: tx.in.nowMS()}
-		_, end, err := tx.in.log.Append(logrec.TypeRollback, c.Append(nil))
+		_, end, err := tx.in.log.AppendReserved(tx.v.Reserved, logrec.TypeRollback, c.Append(nil))
 		if err != nil {
 			tx.abandon()
 			return fmt.Errorf("rollback: %w", err)
@@ -208,6 +208,9 @@ func (tx *Tx) abandon() {
 	}
 }
 
+// treeReserve is the log set aside for giving a tree's pages back: some 20 bytes an extent.
+const treeReserve = 4096
+
 // makeTree makes an empty tree as part of the transaction.
 func (tx *Tx) makeTree(db *Database, parent page.No, obj page.ObjID, f page.Flags, pages int) (page.No, error) {
 	db.space.Lock()
@@ -219,12 +222,13 @@ func (tx *Tx) makeTree(db *Database, parent page.No, obj page.ObjID, f page.Flag
 		return 0, err
 	}
 	rec := logrec.TreeRec{Tx: tx.v.ID, Prev: tx.v.Last, DB: db.id, Obj: obj, Root: root, Parent: parent}
-	m.Tree = &rec
+	m.Tree, m.Reserve = &rec, treeReserve
 	tx.v.Logged(tx.in.log.End())
 	if err := m.Commit(); err != nil {
 		return 0, err
 	}
 	tx.v.Last = m.Pos
+	tx.v.Reserved += treeReserve
 	tx.made = append(tx.made, madeTree{tx.v.Mark(), rec})
 	return root, nil
 }

@@ -20,7 +20,9 @@
 //     not synced survives as a prefix of its order (a journaling file system). A rename
 //     between two folders and the creation of a folder are durable at once.
 //  3. A sector is written whole or not at all; sectors are independent of one another.
-//  4. A clone shares no mutable state with its origin.
+//  4. With SetCapacity only writes and Allocate need space, each file from its start to the
+//     last byte it ever wrote or allocated.
+//  5. A clone shares no mutable state with its origin.
 //
 // Locks: Mem.mu guards the whole disk. Fault.mu is not held while the inner FS works.
 //

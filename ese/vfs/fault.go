@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ const (
 	OpRename // matched by the old name
 	OpRemove
 	OpTruncate
+	OpAllocate
 )
 
 // Rule says which operations go wrong, and how.
@@ -33,6 +35,9 @@ type Rule struct {
 	After int
 	// Times is the number of operations that go wrong; 0 is all of them.
 	Times int
+	// Grow limits the rule to operations that make a file or make it longer: a full disk is
+	// {Grow: true, Err: ErrDiskFull} for OpOpen, OpWrite, OpTruncate and OpAllocate.
+	Grow bool
 	// Err is what the operation returns. It is not passed on to the inner file system.
 	Err error
 	// ShortBytes makes an OpWrite put that many bytes on the disk before Err
@@ -89,8 +94,9 @@ func (f *Fault) Inject(r Rule) *Injection {
 	return i
 }
 
-// hit returns the rule that spoils this operation.
-func (f *Fault) hit(op Op, name string) (Rule, bool) {
+// hit returns the rule that spoils this operation; grows tells whether it makes the file
+// longer, and is asked only where a rule depends on it.
+func (f *Fault) hit(op Op, name string, grows func() bool) (Rule, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	base := filepath.Base(name)
@@ -99,6 +105,9 @@ func (f *Fault) hit(op Op, name string) (Rule, bool) {
 			continue
 		}
 		if ok, err := filepath.Match(i.rule.Path, base); i.rule.Path != "" && (err != nil || !ok) {
+			continue
+		}
+		if i.rule.Grow && (grows == nil || !grows()) {
 			continue
 		}
 		i.matches++
@@ -112,8 +121,8 @@ func (f *Fault) hit(op Op, name string) (Rule, bool) {
 }
 
 // spoil returns the error of operations that have no data.
-func (f *Fault) spoil(op Op, name string) error {
-	r, ok := f.hit(op, name)
+func (f *Fault) spoil(op Op, name string, grows func() bool) error {
+	r, ok := f.hit(op, name, grows)
 	if !ok {
 		return nil
 	}
@@ -125,7 +134,11 @@ func (f *Fault) spoil(op Op, name string) error {
 
 // OpenFile opens a file of the inner file system.
 func (f *Fault) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	if err := f.spoil(OpOpen, name); err != nil {
+	creates := func() bool {
+		_, err := f.inner.Stat(name)
+		return flag&os.O_CREATE != 0 && errors.Is(err, fs.ErrNotExist)
+	}
+	if err := f.spoil(OpOpen, name, creates); err != nil {
 		return nil, err
 	}
 	file, err := f.inner.OpenFile(name, flag, perm)
@@ -137,7 +150,7 @@ func (f *Fault) OpenFile(name string, flag int, perm fs.FileMode) (File, error) 
 
 // Remove removes a file of the inner file system.
 func (f *Fault) Remove(name string) error {
-	if err := f.spoil(OpRemove, name); err != nil {
+	if err := f.spoil(OpRemove, name, nil); err != nil {
 		return err
 	}
 	return f.inner.Remove(name)
@@ -145,7 +158,7 @@ func (f *Fault) Remove(name string) error {
 
 // Rename renames a file of the inner file system.
 func (f *Fault) Rename(oldName, newName string) error {
-	if err := f.spoil(OpRename, oldName); err != nil {
+	if err := f.spoil(OpRename, oldName, nil); err != nil {
 		return err
 	}
 	return f.inner.Rename(oldName, newName)
@@ -153,7 +166,7 @@ func (f *Fault) Rename(oldName, newName string) error {
 
 // SyncDir syncs a folder of the inner file system.
 func (f *Fault) SyncDir(dir string) error {
-	if err := f.spoil(OpSyncDir, dir); err != nil {
+	if err := f.spoil(OpSyncDir, dir, nil); err != nil {
 		return err
 	}
 	return f.inner.SyncDir(dir)
@@ -178,7 +191,7 @@ type faultFile struct {
 }
 
 func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
-	r, ok := f.fault.hit(OpRead, f.name)
+	r, ok := f.fault.hit(OpRead, f.name, nil)
 	if ok && r.Err != nil {
 		return 0, r.Err
 	}
@@ -190,7 +203,7 @@ func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
-	r, ok := f.fault.hit(OpWrite, f.name)
+	r, ok := f.fault.hit(OpWrite, f.name, f.longer(off+int64(len(p))))
 	switch {
 	case !ok:
 		return f.File.WriteAt(p, off)
@@ -214,17 +227,32 @@ func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *faultFile) SyncData() error {
-	if err := f.fault.spoil(OpSync, f.name); err != nil {
+	if err := f.fault.spoil(OpSync, f.name, nil); err != nil {
 		return err
 	}
 	return f.File.SyncData()
 }
 
 func (f *faultFile) Truncate(size int64) error {
-	if err := f.fault.spoil(OpTruncate, f.name); err != nil {
+	if err := f.fault.spoil(OpTruncate, f.name, f.longer(size)); err != nil {
 		return err
 	}
 	return f.File.Truncate(size)
+}
+
+func (f *faultFile) Allocate(size int64) error {
+	if err := f.fault.spoil(OpAllocate, f.name, f.longer(size)); err != nil {
+		return err
+	}
+	return f.File.Allocate(size)
+}
+
+// longer tells whether size is past the file's end.
+func (f *faultFile) longer(size int64) func() bool {
+	return func() bool {
+		now, err := f.Size()
+		return err == nil && size > now
+	}
 }
 
 func (r Rule) flip(p []byte) {

@@ -17,6 +17,8 @@ type Mem struct {
 	mu    sync.Mutex
 	dirs  map[string]*memDir
 	locks map[string]bool
+	// capacity bounds what all files may have allocated; 0 is no bound.
+	capacity int64
 }
 
 // memDir is a folder: its entries now, its entries on the durable disk, and the operations
@@ -107,6 +109,43 @@ func (m *Mem) OpenFile(name string, flag int, _ fs.FileMode) (File, error) {
 	}
 	writable := flag&(os.O_RDWR|os.O_WRONLY) != 0
 	return &memFile{disk: m, ino: ino, name: name, writable: writable}, nil
+}
+
+// SetCapacity sets the size of the disk in bytes, 0 for one without end. Files that are there
+// stay; a write or Allocate that needs more fails with ErrDiskFull and changes nothing. A
+// file made longer by Truncate takes no space until it is written.
+func (m *Mem) SetCapacity(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.capacity = n
+}
+
+// Used is the space that all files have allocated, in bytes.
+func (m *Mem) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used()
+}
+
+func (m *Mem) used() (n int64) {
+	for _, d := range m.dirs {
+		for _, ino := range d.live {
+			n += ino.allocated
+		}
+	}
+	return n
+}
+
+// allocate makes sure that the first size bytes of a file are on the disk.
+func (m *Mem) allocate(ino *memInode, size int64) error {
+	if size <= ino.allocated {
+		return nil
+	}
+	if m.capacity > 0 && m.used()+size-ino.allocated > m.capacity {
+		return ErrDiskFull
+	}
+	ino.allocated = size
+	return nil
 }
 
 // Remove removes a file's name; open handles go on to work.
@@ -261,6 +300,7 @@ func (m *Mem) CrashClone(rng *rand.Rand) *Mem {
 	defer m.mu.Unlock()
 	keepNew := []float64{0, 0.1, 0.5, 0.9, 1}[rng.IntN(5)]
 	clone := NewMem()
+	clone.capacity = m.capacity
 	// Sorted, so that one seed gives one clone.
 	for _, dir := range slices.Sorted(maps.Keys(m.dirs)) {
 		d := m.dirs[dir]

@@ -17,6 +17,7 @@ const (
 type memInode struct {
 	size       int64
 	syncedSize int64
+	allocated  int64 // bytes from the start that take space on the disk
 	blocks     []memExtent
 	dirty      []int // the blocks with unsynced sectors
 }
@@ -112,6 +113,7 @@ func (ino *memInode) truncate(size int64) {
 		}
 		at += int64(to - from)
 	}
+	ino.allocated = min(ino.allocated, size)
 	ino.resize(size)
 }
 
@@ -146,7 +148,7 @@ func (ino *memInode) crash(rng *rand.Rand, keepNew float64) *memInode {
 			size = min(size, ino.size)
 		}
 	}
-	out := &memInode{size: size, syncedSize: size}
+	out := &memInode{size: size, syncedSize: size, allocated: min(size, ino.allocated)}
 	out.blocks = make([]memExtent, (size+memBlock-1)/memBlock)
 	for i := range out.blocks {
 		e := &ino.blocks[i]
@@ -234,8 +236,27 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, &fs.PathError{Op: "write", Path: f.name, Err: fs.ErrInvalid}
 	}
+	if err := f.disk.allocate(f.ino, off+int64(len(p))); err != nil {
+		return 0, &fs.PathError{Op: "write", Path: f.name, Err: err}
+	}
 	f.ino.write(p, off)
 	return len(p), nil
+}
+
+func (f *memFile) Allocate(size int64) error {
+	unlock, err := f.use("allocate", true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if size <= f.ino.size {
+		return nil
+	}
+	if err := f.disk.allocate(f.ino, size); err != nil {
+		return &fs.PathError{Op: "allocate", Path: f.name, Err: err}
+	}
+	f.ino.resize(size)
+	return nil
 }
 
 func (f *memFile) SyncData() error {

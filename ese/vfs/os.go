@@ -79,3 +79,16 @@ func (f *osFile) Size() (int64, error) {
 	}
 	return info.Size(), nil
 }
+
+func (f *osFile) Allocate(size int64) error {
+	old, err := f.Size()
+	if err != nil || old >= size {
+		return err
+	}
+	if err := allocate(f.File, old, size); err != nil {
+		// What was got of it is given back; where that fails the file is only longer.
+		_ = f.Truncate(old)
+		return diskFull(err)
+	}
+	return nil
+}

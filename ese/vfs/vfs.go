@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 )
@@ -16,6 +17,10 @@ type File interface {
 	SyncData() error
 	// Truncate sets the size in bytes; new bytes read as zero.
 	Truncate(size int64) error
+	// Allocate makes the file at least size bytes long, with room on the disk for all of them:
+	// a later write below size meets no full disk. New bytes read as zero. ErrDiskFull when
+	// there is no room; the size is then as before.
+	Allocate(size int64) error
 	// Size returns the size in bytes.
 	Size() (int64, error)
 }
@@ -38,6 +43,21 @@ type FS interface {
 	// Lock takes an exclusive lock of the operating system on name (created when missing) and
 	// holds it until Close or the end of the process. ErrLocked when somebody else has it.
 	Lock(name string) (io.Closer, error)
+}
+
+// ErrDiskFull reports that a file cannot grow.
+var ErrDiskFull = errors.New("disk full (-1808): make space on it; what needs no new space goes on")
+
+// IsDiskFull tells whether err comes from a full disk, as Allocate or the operating system
+// report it.
+func IsDiskFull(err error) bool { return errors.Is(err, ErrDiskFull) || isOSFull(err) }
+
+// diskFull marks an error of the operating system as ErrDiskFull where it is one.
+func diskFull(err error) error {
+	if err == nil || !isOSFull(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDiskFull, err)
 }
 
 // ErrLocked reports that another process (or another opening in this one) holds the lock.

@@ -37,6 +37,8 @@ var responses = []struct {
 	{ese.ErrTooBig, imap.CodeTooBig, "too big"},
 	{ese.ErrVersionStoreFull, imap.CodeLimit, "too much at once, try with fewer messages"},
 	{ese.ErrLogDiskFull, imap.CodeUnavailable, "out of storage, try again later"},
+	{ese.ErrDiskFull, imap.CodeUnavailable, "out of storage, try again later"},
+	{ese.ErrDismounted, imap.CodeUnavailable, "out of storage, try again later"},
 	{syscall.ENOSPC, imap.CodeUnavailable, "out of storage, try again later"},
 	{ese.ErrOutcomeUnknown, imap.CodeUnavailable, "storage failed, the outcome is unknown: look before you repeat"},
 	{ese.ErrLogDead, imap.CodeUnavailable, "storage is not available, try again later"},

@@ -47,7 +47,7 @@ func answer(err error) error {
 		return reply(452, [3]int{4, 2, 2}, "mailbox is full")
 	case is(transport.ErrClosed, context.Canceled):
 		return reply(421, [3]int{4, 3, 2}, "shutting down")
-	case is(ese.ErrVersionStoreFull, ese.ErrLogDiskFull, syscall.ENOSPC):
+	case is(ese.ErrVersionStoreFull, ese.ErrLogDiskFull, ese.ErrDiskFull, ese.ErrDismounted, syscall.ENOSPC):
 		return reply(452, [3]int{4, 3, 1}, "out of storage, try again later")
 	case is(ese.ErrOutcomeUnknown, ese.ErrLogDead, ese.ErrClosed):
 		return reply(451, [3]int{4, 3, 0}, "the store is not available, try again later")

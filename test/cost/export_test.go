@@ -89,6 +89,8 @@ type osFile struct{ *os.File }
 
 func (osFile) SyncData() error { return nil }
 
+func (osFile) Allocate(int64) error { return os.ErrPermission }
+
 func (f osFile) Size() (int64, error) {
 	st, err := f.Stat()
 	if err != nil {

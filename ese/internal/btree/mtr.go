@@ -14,6 +14,11 @@ type Mtr struct {
 	pages []*MPage
 	// Tree, when set, ties the change to a transaction that makes or undoes a tree.
 	Tree *logrec.TreeRec
+	// Undo marks a change that a rollback needs: it may use the log and the pages that are
+	// kept for that.
+	Undo bool
+	// Reserve is the log to be set aside for taking the change back.
+	Reserve int64
 	// Pos is where the record stands, after Commit.
 	Pos logrec.LogPos
 }
@@ -93,7 +98,7 @@ func (m *Mtr) Commit() error {
 			p.Fr.Dirty(pos)
 		}
 	}
-	start, end, err := m.env.Log.Append(logrec.TypeMacro, logrec.AppendMacro(nil, m.Tree, parts))
+	start, end, err := m.append(logrec.AppendMacro(nil, m.Tree, parts))
 	if err != nil {
 		m.Abort()
 		return err
@@ -110,6 +115,13 @@ func (m *Mtr) Commit() error {
 	}
 	m.release()
 	return nil
+}
+
+func (m *Mtr) append(rec []byte) (start, end logrec.LogPos, err error) {
+	if m.Undo {
+		return m.env.Log.AppendReserved(0, logrec.TypeMacro, rec)
+	}
+	return m.env.Log.AppendChange(m.Reserve, logrec.TypeMacro, rec)
 }
 
 // Abort puts every page back as it was and releases the latches.

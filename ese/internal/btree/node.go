@@ -37,7 +37,7 @@ func (t *Tree) Insert(tx *version.Tx, key, data []byte) error {
 		if !again {
 			return err
 		}
-		if err := t.split(full, need, run); err != nil {
+		if err := t.split(full, need, run, false); err != nil {
 			return err
 		}
 	}
@@ -170,7 +170,7 @@ func (t *Tree) update(tx *version.Tx, key []byte, op logrec.NodeOp, fn func(fr *
 		if !full || err != nil {
 			return err
 		}
-		if err := t.split(key, need, false); err != nil {
+		if err := t.split(key, need, false, false); err != nil {
 			return err
 		}
 	}
@@ -205,7 +205,7 @@ func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, keep 
 	buf := recPool.p.Get().(*[]byte)
 	defer recPool.p.Put(buf)
 	*buf = rec.Append((*buf)[:0])
-	start, end, err := t.env.Log.Append(rec.Type(), *buf)
+	start, end, err := t.append(tx, rec, *buf)
 	if err != nil {
 		return 0, err
 	}
@@ -218,6 +218,33 @@ func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, keep 
 	fr.Logged(end)
 	return start, nil
 }
+
+// append logs a change with what taking it back may need of the log, or takes from that.
+func (t *Tree) append(tx *version.Tx, rec *logrec.NodeRec, b []byte) (start, end logrec.LogPos, err error) {
+	size := int64(logrec.FrameSize(len(b)))
+	if rec.CLR {
+		size = min(size, tx.Reserved)
+		start, end, err = t.env.Log.AppendReserved(size, rec.Type(), b)
+		size = -size
+	} else {
+		size += undoSlack
+		if shrunk := len(rec.Old) - len(rec.New); shrunk > 0 {
+			// Others may fill the space meanwhile: bringing it back can take a split.
+			size += int64(4*shrunk + t.File.PageSize()/4)
+		}
+		if tx.Reserved == 0 {
+			size += undoSlack // the record of its end
+		}
+		start, end, err = t.env.Log.AppendChange(size, rec.Type(), b)
+	}
+	if err == nil {
+		tx.Reserved += size
+	}
+	return start, end, err
+}
+
+// undoSlack is by how much a compensation may be longer than the record it takes back.
+const undoSlack = 64
 
 // recPool lends buffers for encoding log records.
 var recPool = newRecPool()
@@ -328,7 +355,7 @@ func (t *Tree) compensate(tx *version.Tx, key []byte, undoNext logrec.LogPos, in
 		if !full {
 			return err
 		}
-		if err := t.split(key, need+4, false); err != nil {
+		if err := t.split(key, need+4, false, true); err != nil {
 			return err
 		}
 	}

@@ -241,8 +241,8 @@ func (m *Mtr) splitRoot(root, left, right *MPage, c cut) {
 }
 
 // split makes room for a node of need bytes with key at its leaf. It does one split at one
-// level; the caller looks again.
-func (t *Tree) split(key []byte, need int, run bool) error {
+// level; the caller looks again. undo tells that a rollback needs it.
+func (t *Tree) split(key []byte, need int, run, undo bool) error {
 	t.smo.Lock()
 	defer t.smo.Unlock()
 	t.alloc.Lock()
@@ -253,6 +253,7 @@ func (t *Tree) split(key []byte, need int, run bool) error {
 		return err
 	}
 	m := t.env.NewMtr()
+	m.Undo = undo
 	err = t.splitIn(m, steps, key, need, run)
 	if err != nil {
 		m.Abort()

@@ -76,15 +76,16 @@ func (f *File) Pages() page.No { return page.No(f.pages.Load()) }
 // Mended counts the pages whose flipped bit was repaired on reading.
 func (f *File) Mended() uint64 { return f.mended.Load() }
 
-// Grow makes the file at least n pages long. New pages are zero. The size is durable with
-// the next page write; until then redo grows the file again.
+// Grow makes the file at least n pages long, with room on the disk for all of them. New pages
+// are zero. The size is durable with the next page write; until then redo grows the file
+// again. vfs.ErrDiskFull when there is no room: nothing has changed then.
 func (f *File) Grow(n page.No) error {
 	f.growMu.Lock()
 	defer f.growMu.Unlock()
 	if page.No(f.pages.Load()) >= n {
 		return nil
 	}
-	if err := f.f.Truncate((int64(n) + 2) * int64(f.size)); err != nil {
+	if err := f.f.Allocate((int64(n) + 2) * int64(f.size)); err != nil {
 		return fmt.Errorf("grow %s to %d pages: %w", f.Name, n, err)
 	}
 	f.pages.Store(uint32(n))

@@ -188,6 +188,17 @@ func (f *File) writeDouble(out []outPage) ([]byte, error) {
 	return pages, f.double.SyncData()
 }
 
+// DoubleBytes is the size of a double-write file.
+func DoubleBytes(pageSize int) int64 { return doubleHeader + int64(batchPages*pageSize) }
+
+// ForgetBatch makes the last batch of a double-write file invalid, durably.
+func ForgetBatch(double vfs.File) error {
+	if _, err := double.WriteAt(make([]byte, doubleHeader), 0); err != nil {
+		return err
+	}
+	return double.SyncData()
+}
+
 // RestoreTorn writes back the pages of the last batch that are not in place as they were
 // meant to be. It runs before redo and returns how many pages it restored. A batch that is
 // not whole in the double-write file never began to be written in place.

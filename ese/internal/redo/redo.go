@@ -153,6 +153,9 @@ func (r *Redo) macro(rec wal.Record) error {
 	})
 }
 
+// growStep is how many pages a file grows by in redo.
+const growStep = 256
+
 // page applies one record to one page if the page has not seen it.
 func (r *Redo) page(db logrec.DBID, no page.No, before, after page.DBTime, absolute bool,
 	rec wal.Record, apply func(page.Page) error,
@@ -162,8 +165,10 @@ func (r *Redo) page(db logrec.DBID, no page.No, before, after page.DBTime, absol
 		return nil
 	}
 	f.SawDBTime(after)
-	if err := f.Grow(no); err != nil {
-		return err
+	if no > f.Pages() {
+		if err := f.Grow((no + growStep - 1) / growStep * growStep); err != nil {
+			return err
+		}
 	}
 	fr, err := r.Cache.Fetch(f, no, cache.Redo)
 	if err != nil {

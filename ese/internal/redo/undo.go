@@ -51,7 +51,7 @@ func (u *Undoer) undoOne(l *Loser) error {
 		}
 	}
 	c := logrec.CommitRec{Tx: tx.ID, Prev: tx.Last, TimeMS: u.NowMS()}
-	_, _, err := u.Log.Append(logrec.TypeRollback, c.Append(nil))
+	_, _, err := u.Log.AppendReserved(0, logrec.TypeRollback, c.Append(nil))
 	return err
 }
 

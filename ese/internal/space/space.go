@@ -9,6 +9,7 @@ import (
 	"pillarbox/ese/internal/btree"
 	"pillarbox/ese/internal/cache"
 	"pillarbox/ese/internal/page"
+	"pillarbox/ese/vfs"
 )
 
 // RootPage is the root of a database's space.
@@ -22,6 +23,9 @@ const (
 	maxTreeGrowth = 1024
 	// treePages is the first extent of a tree: root, OE, AE and one to grow into.
 	treePages = 4
+	// sparePages is how much longer than what the root owns a file is made: a rollback that
+	// must split a page on a full disk takes them.
+	sparePages = 32
 )
 
 // Manager hands out the pages of one database.
@@ -260,12 +264,11 @@ func (s *Manager) growFile(m *btree.Mtr, d *fdp, want int) error {
 	}); err != nil {
 		return err
 	}
-	n := max(min(max(int(was)/16, minFileGrowth), maxFileGrowth), want)
-	last := max(was+page.No(n), s.file.Pages())
-	n = int(last - was)
-	if err := s.file.Grow(last); err != nil {
+	last, err := s.lengthen(m, was, want)
+	if err != nil {
 		return err
 	}
+	n := int(last - was)
 	if err := d.oe.Delete(m, btree.ExtentKey(was)); err != nil {
 		return err
 	}
@@ -274,6 +277,27 @@ func (s *Manager) growFile(m *btree.Mtr, d *fdp, want int) error {
 	}
 	d.owned += n
 	return s.addFree(m, d, last, n)
+}
+
+// lengthen makes the file longer than was by a sixteenth, or by want pages at least, and
+// returns its new end. The spare pages behind it are for rollbacks.
+func (s *Manager) lengthen(m *btree.Mtr, was page.No, want int) (page.No, error) {
+	end := was + page.No(max(min(max(int(was)/16, minFileGrowth), maxFileGrowth), want))
+	if have := s.file.Pages(); have > end+sparePages {
+		end = have - sparePages
+	}
+	err := s.file.Grow(end + sparePages)
+	if err == nil || !vfs.IsDiskFull(err) {
+		return end, err
+	}
+	end = was + page.No(want)
+	if s.file.Grow(end+sparePages) == nil {
+		return end, nil
+	}
+	if have := s.file.Pages(); m.Undo && have >= end {
+		return have, nil
+	}
+	return 0, err
 }
 
 func noSpare(int) ([]page.No, error) {

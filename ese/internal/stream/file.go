@@ -31,6 +31,9 @@ type File struct {
 	log   Log
 	limit int64
 
+	roomMu sync.Mutex
+	room   int64 // bytes from the start that surely are on the disk
+
 	writeMu sync.Mutex // one writer to the file at a time
 
 	mu       sync.Mutex
@@ -94,6 +97,34 @@ func (f *File) Append(id uint64, page PageNo, payload []byte) error {
 	r.end = end
 	f.progress.Broadcast()
 	f.mu.Unlock()
+	return nil
+}
+
+// Steps in which the file gets room on the disk.
+const (
+	minRoom = 256 << 10
+	maxRoom = 4 << 20
+)
+
+// Ensure makes sure of room on the disk for all pages below end. vfs.ErrDiskFull when there
+// is none.
+func (f *File) Ensure(end PageNo) error {
+	need := end.Offset()
+	f.roomMu.Lock()
+	defer f.roomMu.Unlock()
+	if need <= f.room {
+		return nil
+	}
+	for _, size := range []int64{need + min(max(need/8, minRoom), maxRoom), need} {
+		err := f.f.Allocate(size)
+		if err == nil {
+			f.room = size
+			return nil
+		}
+		if !vfs.IsDiskFull(err) || size == need {
+			return fmt.Errorf("grow %s to %d bytes: %w", f.Name, size, err)
+		}
+	}
 	return nil
 }
 

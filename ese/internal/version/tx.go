@@ -17,6 +17,8 @@ type Tx struct {
 	// this transaction learned may reach a client (engine.md rule 1).
 	Horizon  logrec.LogPos
 	ReadOnly bool
+	// Reserved is the log, in bytes, that is set aside for taking it back.
+	Reserved int64
 
 	seq     atomic.Uint64 // its commit's number; 0 while it is open
 	first   atomic.Uint64 // a log position at or before its first record; 0 = no record
@@ -259,6 +261,18 @@ func (s *Store) OldestRecord(limit logrec.LogPos) logrec.LogPos {
 		}
 	}
 	return limit
+}
+
+// Updating is the number of running transactions that have logged something.
+func (s *Store) Updating() (n int) {
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	for tx := s.now.head; tx != nil; tx = tx.next {
+		if tx.HasLogged() {
+			n++
+		}
+	}
+	return n
 }
 
 // Active is the number of running transactions.

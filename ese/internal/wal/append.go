@@ -11,11 +11,39 @@ func (l *Log) offset() int64 { return l.head - l.cur.base }
 
 func (l *Log) position() logrec.LogPos { return logrec.MakePos(l.cur.hdr.Gen, l.offset()) }
 
+// claim says what a record may take of the space that is set aside for ends and rollbacks.
+type claim struct {
+	reserve  int64 // to be set aside with it, or given back when negative
+	entitled bool  // it is what space was set aside for
+}
+
 // Append copies a record, given in parts, into the ring. It returns the record's position and
 // the position behind it, which FlushTo takes. It waits only when the ring is full or the next
-// generation is not prepared; in the latter case the error may be that of the preparation (no
-// space left), nothing was appended, and a later call may succeed.
+// generation is not prepared. ErrFull when there is no file to go on in, or what is left is set
+// aside (AppendChange): nothing was appended, and a later call may succeed.
 func (l *Log) Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error) {
+	return l.append(claim{}, typ, parts)
+}
+
+// AppendChange is Append of a record that may have to be taken back: it sets reserve bytes
+// aside for that.
+func (l *Log) AppendChange(
+	reserve int64, typ logrec.Type, parts ...[]byte,
+) (start, end logrec.LogPos, err error) {
+	return l.append(claim{reserve: reserve}, typ, parts)
+}
+
+// AppendReserved is Append of a record that space was set aside for: what ends or takes back
+// work. It gives release bytes back, and goes on in a reserve file when the disk is full.
+func (l *Log) AppendReserved(
+	release int64, typ logrec.Type, parts ...[]byte,
+) (start, end logrec.LogPos, err error) {
+	return l.append(claim{reserve: -release, entitled: true}, typ, parts)
+}
+
+func (l *Log) append(
+	c claim, typ logrec.Type, parts [][]byte,
+) (start, end logrec.LogPos, err error) {
 	n := 0
 	for _, p := range parts {
 		n += len(p)
@@ -23,10 +51,11 @@ func (l *Log) Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos
 	if n > l.MaxRecord() {
 		return 0, 0, fmt.Errorf("append %d bytes, at most %d: %w", n, l.MaxRecord(), ErrTooLarge)
 	}
-	if err := l.lockFor(logrec.FrameSize(n)); err != nil {
+	if err := l.lockFor(logrec.FrameSize(n), c); err != nil {
 		return 0, 0, err
 	}
 	defer l.mu.Unlock()
+	l.reserved = max(0, l.reserved+c.reserve)
 	if l.needMark {
 		l.putMark()
 	}
@@ -43,23 +72,28 @@ const (
 	obstacleNone obstacle = iota
 	obstacleFlush
 	obstaclePrepare
+	obstacleReserve
 )
 
 // lockFor locks mu with room for a frame of this size in the current generation and in the
 // ring. On an error mu is not locked.
-func (l *Log) lockFor(size int) error {
+func (l *Log) lockFor(size int, c claim) error {
 	for {
 		l.mu.Lock()
-		if err := l.usable(); err != nil {
+		err := l.usable()
+		if err == nil && !c.entitled {
+			err = l.refusal
+		}
+		if err != nil {
 			l.mu.Unlock()
 			return err
 		}
-		what := l.admit(size)
+		what := l.admit(size, c)
 		if what == obstacleNone {
 			return nil
 		}
 		l.mu.Unlock()
-		if err := l.clear(what); err != nil {
+		if err := l.clear(what, c); err != nil {
 			return err
 		}
 	}
@@ -77,18 +111,24 @@ func (l *Log) usable() error {
 }
 
 // clear removes an obstacle, or waits while somebody else does.
-func (l *Log) clear(what obstacle) error {
-	if what == obstacleFlush {
+func (l *Log) clear(what obstacle, c claim) error {
+	switch what {
+	case obstacleFlush:
 		return l.FlushTo(l.End())
+	case obstacleReserve:
+		return l.growReserve()
 	}
-	return l.awaitNext()
+	return l.awaitNext(c.entitled)
 }
 
 // admit makes sure that a frame of this size, and End behind it, fit; it rolls when they do not.
-func (l *Log) admit(size int) obstacle {
+func (l *Log) admit(size int, c claim) obstacle {
 	need := size
 	if l.needMark {
 		need += markSize
+	}
+	if !c.entitled && l.roomAfter(need) < l.reserved+c.reserve {
+		return obstacleReserve
 	}
 	if l.offset()+int64(need)+endSize > l.cur.hdr.Bytes {
 		if what := l.roll(); what != obstacleNone {
@@ -187,7 +227,7 @@ func (l *Log) Roll() error {
 		if what == obstacleNone {
 			return l.FlushTo(l.End())
 		}
-		if err := l.clear(what); err != nil {
+		if err := l.clear(what, claim{}); err != nil {
 			return err
 		}
 	}

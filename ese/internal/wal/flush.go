@@ -17,10 +17,12 @@ type Stats struct {
 	Rolls       int64
 	RollsWaited int64 // rolls for which the next generation was not prepared
 	Recycled    int64 // generations made of an old file
+	// ReservesUsed counts generations made of a reserve file.
+	ReservesUsed int64
 }
 
 type counters struct {
-	records, flushes, writes, bytes, syncs, rolls, rollsWaited, recycled atomic.Int64
+	records, flushes, writes, bytes, syncs, rolls, rollsWaited, recycled, reservesUsed atomic.Int64
 }
 
 // Stats returns the counters.
@@ -30,6 +32,7 @@ func (l *Log) Stats() Stats {
 		Records: c.records.Load(), Flushes: c.flushes.Load(), Writes: c.writes.Load(),
 		Bytes: c.bytes.Load(), Syncs: c.syncs.Load(), Rolls: c.rolls.Load(),
 		RollsWaited: c.rollsWaited.Load(), Recycled: c.recycled.Load(),
+		ReservesUsed: c.reservesUsed.Load(),
 	}
 }
 

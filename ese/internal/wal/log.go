@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/vfs"
@@ -20,6 +21,9 @@ var (
 	ErrOutcomeUnknown = errors.New("outcome unknown: the log failed before it was durable")
 	// ErrTooLarge refuses a record longer than MaxRecord.
 	ErrTooLarge = errors.New("record too large for the log")
+	// ErrFull refuses what needs more log than there is disk (engine.md rule 17).
+	ErrFull = errors.New("log disk full (-529): make space where the log is; reads go on, and " +
+		"changes as soon as there is space")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("log is closed")
 )
@@ -27,6 +31,8 @@ var (
 const (
 	endSize  = logrec.FrameHeaderSize
 	markSize = logrec.FrameHeaderSize + logrec.MarkPayloadSize
+	// endReserve is set aside for the records of a clean end.
+	endReserve = 4096
 )
 
 // genFile is an open generation. base is the ring count that offset 0 of the file would have,
@@ -45,11 +51,11 @@ type Log struct {
 	sign  logrec.Signature
 	fetch *Fetcher
 
-	end        atomic.Uint64 // next record's position
-	durable    atomic.Uint64
-	failure    atomic.Pointer[error]
-	unprepared atomic.Pointer[error] // of the last try to prepare a generation
-	stats      counters
+	end     atomic.Uint64 // next record's position
+	durable atomic.Uint64
+	failure atomic.Pointer[error]
+	full    atomic.Pointer[error] // why the last record was refused for lack of space
+	stats   counters
 
 	mu       sync.Mutex
 	ring     []byte
@@ -63,6 +69,9 @@ type Log struct {
 	needMark bool     // the next record is the first of a flush
 	waited   uint32   // generation whose roll was counted as waiting
 	closed   bool
+	reserved int64 // bytes set aside for rollbacks and ends
+	reserves int   // reserve files
+	refusal  error // of everything that no space was set aside for
 	header   [logrec.FrameHeaderSize]byte
 	mark     [logrec.MarkPayloadSize]byte
 
@@ -74,6 +83,9 @@ type Log struct {
 	prepMu     sync.Mutex
 	found      *genFile // prepared by an earlier run, not yet announced
 	spares     []string // recyclable files
+	kept       []string // the reserve files; len is reserves
+	failing    error    // of the last preparation
+	tryAgain   time.Time
 	renameStep int
 
 	kick chan struct{}
@@ -90,7 +102,7 @@ func newLog(o Options) *Log {
 		stop:  make(chan struct{}),
 	}
 	l.fetch = NewFetcher(o.FS, o.Dir, o.Base)
-	l.needMark = true
+	l.needMark, l.reserved = true, endReserve
 	return l
 }
 
@@ -113,16 +125,12 @@ func Create(o Options) (*Log, error) {
 	}
 	l := newLog(o)
 	l.sign = logrec.NewSignature(o.Rand(), o.Now(), o.Computer)
-	for i := 1; i <= 2; i++ {
-		f, err := l.zeroFile(l.files.reserve(i))
-		if err != nil {
-			return nil, fmt.Errorf("create reserve log: %w", err)
-		}
-		if err := f.Close(); err != nil {
-			return nil, fmt.Errorf("create reserve log: %w", err)
+	for range minReserves {
+		if err := l.addReserve(); err != nil {
+			return nil, err
 		}
 	}
-	first, err := l.createNext(1, logrec.LogTime{})
+	first, err := l.createNext(1, logrec.LogTime{}, false)
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +229,11 @@ func (l *Log) normalise(gens []GenInfo, at int) error {
 		}
 		if f.isSpare(name) {
 			l.spares = append(l.spares, name)
+		}
+		if f.isReserve(name) {
+			if err := l.keepReserve(name); err != nil {
+				return err
+			}
 		}
 	}
 	rename := func(g *GenInfo, to string) error {

@@ -101,6 +101,9 @@ const (
 	EventRollWaited    EventKind = 2 // an append waited for Gen to be prepared
 	EventPrepareFailed EventKind = 3 // Gen could not be prepared: Err
 	EventDead          EventKind = 4 // a write or sync failed: Err
+	EventFull          EventKind = 5 // changes are refused for lack of space: Err
+	EventSpaceBack     EventKind = 6 // changes are taken again
+	EventReserveUsed   EventKind = 7 // Gen was made of a reserve file, because of Err
 )
 
 // Event is a change of state of a Log.
@@ -118,6 +121,14 @@ func (l *Log) emit(e Event) {
 		l.o.Logger.Warn("log roll waited for preparation", "base", l.o.Base, "gen", e.Gen)
 	case EventPrepareFailed:
 		l.o.Logger.Error("log generation not prepared", "base", l.o.Base, "gen", e.Gen, "err", e.Err)
+	case EventFull:
+		l.o.Logger.Error("log disk full: changes are refused, reads go on", "base", l.o.Base,
+			"gen", e.Gen, "err", e.Err)
+	case EventSpaceBack:
+		l.o.Logger.Info("log has space again: changes are taken", "base", l.o.Base, "gen", e.Gen)
+	case EventReserveUsed:
+		l.o.Logger.Warn("log goes on in a reserve file", "base", l.o.Base, "gen", e.Gen,
+			"err", e.Err)
 	case EventDead:
 		l.o.Logger.Error("log failed and is closed for writing", "base", l.o.Base, "gen", e.Gen,
 			"err", e.Err)

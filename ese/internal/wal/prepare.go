@@ -42,7 +42,6 @@ func (l *Log) prepareLoop() {
 		case <-retry.C:
 		}
 		if _, err := l.Prepare(); err != nil && l.Err() == nil && !errors.Is(err, ErrClosed) {
-			l.emit(Event{Kind: EventPrepareFailed, Gen: l.Generation() + 1, Err: err})
 			retry.Reset(retryAfter)
 		}
 	}
@@ -56,34 +55,12 @@ func (l *Log) Prepare() (did bool, err error) {
 	return l.prepare()
 }
 
-// Tight tells that the current generation is in its last quarter and no other is prepared: who
-// wants to begin something calls Prepare first, so that the quarter is left for ending what has
-// begun.
-func (l *Log) Tight() bool {
-	if l.End().Offset() < l.o.GenerationBytes/4*3 {
-		return false
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.next == nil
-}
+// prepare is called with prepMu held. With reserve the next generation may be made of a
+// reserve file.
+func (l *Log) prepare() (did bool, err error) { return l.prepareFrom(false) }
 
-// PrepareErr is why the next generation could not be prepared, nil once it was. What is left
-// of the current one is then the reserve for commits and rollbacks.
-func (l *Log) PrepareErr() error {
-	if p := l.unprepared.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// prepare is called with prepMu held.
-func (l *Log) prepare() (did bool, err error) {
-	defer func() {
-		if err != nil {
-			l.unprepared.Store(&err)
-		}
-	}()
+func (l *Log) prepareFrom(reserve bool) (did bool, err error) {
+	defer func() { l.noteFailure(err) }()
 	l.mu.Lock()
 	err = l.usable()
 	cur, busy, ready := l.cur, l.closing != nil, l.next != nil
@@ -97,31 +74,55 @@ func (l *Log) prepare() (did bool, err error) {
 		}
 		did = true
 	}
-	if ready {
-		return did, nil
+	if !ready {
+		if err := l.prepareNext(cur, reserve); err != nil {
+			return did, err
+		}
+		did = true
 	}
+	l.clearFull()
+	more, err := l.refill()
+	return did || more, err
+}
+
+// prepareNext makes the file of the generation after cur.
+func (l *Log) prepareNext(cur *genFile, reserve bool) error {
 	gen := cur.hdr.Gen + 1
 	if l.o.BeforeGeneration != nil {
 		if err := l.o.BeforeGeneration(gen); err != nil {
-			return did, fmt.Errorf("prepare log generation %d: %w", gen, err)
+			return fmt.Errorf("prepare log generation %d: %w", gen, err)
 		}
 	}
 	next := l.found
 	l.found = nil
 	if next == nil {
-		if next, err = l.createNext(gen, cur.hdr.Created); err != nil {
-			return did, err
+		var err error
+		if next, err = l.createNext(gen, cur.hdr.Created, reserve); err != nil {
+			return err
 		}
 	}
 	l.mu.Lock()
 	l.next = next
 	l.mu.Unlock()
-	l.unprepared.Store(nil)
-	return true, nil
+	return nil
+}
+
+// noteFailure tells of a preparation that failed, once until one has succeeded.
+func (l *Log) noteFailure(err error) {
+	first := l.failing == nil
+	l.failing = err
+	if err == nil {
+		return
+	}
+	l.tryAgain = l.o.Now().Add(retryAfter)
+	if first && l.Err() == nil && !errors.Is(err, ErrClosed) {
+		l.emit(Event{Kind: EventPrepareFailed, Gen: l.Generation() + 1, Err: err})
+	}
 }
 
 // awaitNext is the roll that found nothing prepared: it prepares itself, or waits for who does.
-func (l *Log) awaitNext() error {
+// Only who is entitled to it gets a reserve file.
+func (l *Log) awaitNext(entitled bool) error {
 	l.prepMu.Lock()
 	defer l.prepMu.Unlock()
 	l.mu.Lock()
@@ -130,9 +131,19 @@ func (l *Log) awaitNext() error {
 	if ready {
 		return nil
 	}
+	if !entitled && l.failing != nil && l.o.Now().Before(l.tryAgain) {
+		return l.setFull(l.failing)
+	}
 	l.emit(Event{Kind: EventRollWaited, Gen: gen})
-	_, err := l.prepare()
-	return err
+	_, err := l.prepareFrom(entitled)
+	l.mu.Lock()
+	ready = l.next != nil
+	busy := l.closing != nil
+	l.mu.Unlock()
+	if ready || busy || l.Err() != nil || errors.Is(err, ErrClosed) {
+		return l.Err() // that the reserve could not be filled up is no matter here
+	}
+	return l.setFull(err)
 }
 
 // nameCurrent finishes the roll that made cur the current generation: the two renames. A failed
@@ -162,8 +173,11 @@ func (l *Log) nameCurrent(cur *genFile) error {
 }
 
 // createNext makes E00tmp.log with a header for gen, whole and durable.
-func (l *Log) createNext(gen uint32, prev logrec.LogTime) (*genFile, error) {
+func (l *Log) createNext(gen uint32, prev logrec.LogTime, reserve bool) (*genFile, error) {
 	file, err := l.blankFile()
+	if err != nil && reserve {
+		file, err = l.takeReserve(err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("prepare log generation %d: %w", gen, err)
 	}
@@ -188,7 +202,6 @@ func (l *Log) createNext(gen uint32, prev logrec.LogTime) (*genFile, error) {
 
 // blankFile is E00tmp.log without a header of use: a recycled file or one full of zeros.
 func (l *Log) blankFile() (vfs.File, error) {
-	tmp := l.files.path(l.files.next())
 	for len(l.spares) > 0 {
 		name := l.spares[0]
 		l.spares = l.spares[1:]
@@ -197,17 +210,22 @@ func (l *Log) blankFile() (vfs.File, error) {
 			_ = l.o.FS.Remove(l.files.path(name))
 			continue
 		}
-		if err := l.o.FS.Rename(l.files.path(name), tmp); err != nil {
-			return nil, err
+		file, err := l.reuse(name)
+		if err == nil {
+			l.stats.recycled.Add(1)
 		}
-		file, err := l.o.FS.OpenFile(tmp, os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		l.stats.recycled.Add(1)
-		return file, nil
+		return file, err
 	}
 	return l.zeroFile(l.files.next())
+}
+
+// reuse makes a file E00tmp.log and opens it.
+func (l *Log) reuse(name string) (vfs.File, error) {
+	tmp := l.files.path(l.files.next())
+	if err := l.o.FS.Rename(l.files.path(name), tmp); err != nil {
+		return nil, err
+	}
+	return l.o.FS.OpenFile(tmp, os.O_RDWR, 0)
 }
 
 // zeroFile makes a file of a generation's size, written with zeros, so that later syncs of its

@@ -441,12 +441,15 @@ func TestDiskFull(t *testing.T) {
 	for ; err == nil; n++ {
 		_, _, err = l.Append(16, make([]byte, 4000))
 	}
-	if !errors.Is(err, full) {
+	if !errors.Is(err, full) || !errors.Is(err, ErrFull) || l.Full() == nil {
 		t.Fatalf("append %d: %v", n, err)
 	}
 	rule.Remove()
 	if l.Err() != nil {
 		t.Fatal(l.Err())
+	}
+	if _, err := l.Prepare(); err != nil || l.Full() != nil {
+		t.Fatalf("with space again: %v %v", err, l.Full())
 	}
 	mustAppend(t, l, 16, make([]byte, 4000))
 	mustFlush(t, l)

@@ -1,0 +1,60 @@
+package ese
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"pillarbox/ese/internal/wal"
+)
+
+// noSpace tells that err comes from a full disk and changes nothing for good.
+func noSpace(err error) bool {
+	return errors.Is(err, ErrLogDiskFull) || errors.Is(err, ErrDiskFull) ||
+		errors.Is(err, ErrDismounted)
+}
+
+// logEvent hears what happens to the log. It may run inside an append.
+func (in *Instance) logEvent(e wal.Event) {
+	switch e.Kind {
+	case wal.EventDead:
+		in.fail(e.Err)
+	case wal.EventFull:
+		in.fullSince.CompareAndSwap(0, in.o.Now().UnixNano())
+	case wal.EventSpaceBack:
+		in.fullSince.Store(0)
+	}
+}
+
+// watchSpace dismounts the databases when the log disk has been full for too long.
+func (in *Instance) watchSpace() error {
+	since := in.fullSince.Load()
+	if since == 0 || in.o.DiskFullLimit < 0 || in.log.TryFull() == nil {
+		return nil
+	}
+	if in.o.Now().Sub(time.Unix(0, since)) < in.o.DiskFullLimit {
+		return nil
+	}
+	return in.dismount()
+}
+
+// dismount brings the databases to Clean Shutdown once no transaction has changes of its own.
+// From here on nothing is begun, even if there is space again: only what has begun ends.
+func (in *Instance) dismount() error {
+	in.log.Refuse(fmt.Errorf("open transactions must end: %w", ErrDismounted))
+	if in.versions.Updating() > 0 {
+		return nil // their owners learn of it, and roll back
+	}
+	if !in.openMu.TryLock() {
+		return nil
+	}
+	defer in.openMu.Unlock()
+	if err := in.closeClean(); err != nil {
+		return err
+	}
+	in.dismounted.Store(true)
+	in.fail(ErrDismounted)
+	in.o.Logger.Error("databases dismounted: make space where the log is and open again",
+		"dir", in.o.Dir, "full for", in.o.DiskFullLimit)
+	return in.cache.Close()
+}
