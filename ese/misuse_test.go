@@ -376,7 +376,7 @@ func TestLogDiskFull(t *testing.T) {
 	insert := func(tx *ese.Tx, i int) error {
 		return tx.Insert(tb.NewRow().Set(id, ese.Int(i)).Set(photo, ese.Bytes(make([]byte, 500))))
 	}
-	full := fault.Inject(vfs.Rule{Op: vfs.OpOpen, Path: "E00tmp.log", Err: syscall.ENOSPC})
+	full := fault.Inject(vfs.Rule{Op: vfs.OpOpen, Path: "E00tmp.log", Grow: true, Err: syscall.ENOSPC})
 	open, lost := in.Begin(), in.Begin()
 	must(t, insert(open, -1))
 	must(t, insert(lost, -2))
