@@ -20,7 +20,7 @@ const (
 
 // start runs the steps in goroutines, unless the owner does.
 func (in *Instance) start() {
-	if in.o.Manual {
+	if in.o.Manual || in.o.ReadOnly {
 		return
 	}
 	in.done.Add(2)
@@ -94,7 +94,7 @@ func (in *Instance) try(step func() error) {
 // Step does one piece of background work, number n of Steps. With Options.Manual the owner
 // calls it; a simulation does so in an order from its seed.
 func (in *Instance) Step(n int) error {
-	if err := in.usable(); err != nil {
+	if err := in.usable(); err != nil || in.o.ReadOnly {
 		return err
 	}
 	switch n {
@@ -240,7 +240,9 @@ func (in *Instance) writeCheckpoint(pos LogPos) error {
 	return nil
 }
 
-func (in *Instance) checkpointPath() string { return filepath.Join(in.o.Dir, in.o.Base+".chk") }
+func (in *Instance) checkpointPath() string {
+	return filepath.Join(in.o.CheckpointDir, in.o.Base+".chk")
+}
 
 // trimLogs removes generations below the checkpoint that are past LogKeep.
 func (in *Instance) trimLogs(pos LogPos) error {

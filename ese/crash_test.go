@@ -176,6 +176,7 @@ type sim struct {
 	tb, mk *ese.Table
 	c      map[string]*ese.Column
 	mkID   *ese.Column
+	pair   pairSim
 	now    time.Time
 
 	history []state // after each commit; history[i] has i markers
@@ -211,6 +212,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		Rand:          func() uint32 { return s.rng.Uint32() },
 	}
 	s.disk = &crashFS{Mem: vfs.NewMem(), rng: s.rng, left: -1}
+	s.placePair()
 	s.history = []state{{rows: map[int]row{}}}
 	return s
 }
@@ -254,6 +256,9 @@ func (s *sim) openUp() error {
 	s.counts.Torn += r.Torn
 	s.counts.UndoneInRecovery += r.Undone
 	if s.db, err = in.OpenDatabase("a.edb"); err != nil {
+		return err
+	}
+	if err := s.openPair(); err != nil {
 		return err
 	}
 	err = in.Update(context.Background(), func(tx *ese.Tx) error {
@@ -424,6 +429,7 @@ func (s *sim) verifyRecovered() {
 	if n < s.ackCut || n >= len(s.history) {
 		s.fatal("%d commits survived; %d were acknowledged, %d made", n, s.ackCut, len(s.history)-1)
 	}
+	s.comparePair(n)
 	s.history = s.history[:n+1]
 	s.acked, s.ackCut = n, n
 	tx := s.in.BeginRead()
@@ -765,7 +771,9 @@ func (s *sim) endTx(x *simTx) {
 		return
 	}
 	n := len(s.history)
-	if err := x.tx.Insert(s.mk.NewRow().Set(s.mkID, ese.Int(n))); err != nil {
+	if err := errors.Join(
+		x.tx.Insert(s.mk.NewRow().Set(s.mkID, ese.Int(n))), s.insertPair(x.tx, n),
+	); err != nil {
 		if !errors.Is(err, ese.ErrWriteConflict) && !s.isFull(err) {
 			s.fatal("marker: %v", err)
 		}
@@ -821,4 +829,5 @@ func (s *sim) finish() {
 		s.hard("close: %v", err)
 	}
 	esetest.Check(s.t, s.disk.Mem, "/d/a.edb")
+	esetest.Check(s.t, s.disk.Mem, s.pair.path)
 }

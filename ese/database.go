@@ -91,6 +91,13 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 		}
 	}
 	path := in.dbPath(name)
+	if in.o.ReadOnly {
+		db, err := in.openReadOnly(name, path)
+		if err != nil {
+			return nil, fmt.Errorf("open database %s: %w", name, err)
+		}
+		return db, nil
+	}
 	_, err := in.o.FS.Stat(path)
 	if err == nil {
 		db, err := in.attach(name, path)
@@ -296,8 +303,9 @@ func (in *Instance) attachFiles(db *Database) error {
 		return err
 	}
 	if db.header.State != dbheader.CleanShutdown {
-		return fmt.Errorf("%s needs log generations %d to %d of another log than that in %s: %w",
-			db.path, db.header.MinRequired, db.header.MaxRequired, in.o.LogDir, ErrDirtyShutdown)
+		return fmt.Errorf("%s needs log generations %d to %d of another log than that in %s: %w: "+
+			"restore it from a backup, or open it where its log is", db.path, db.header.MinRequired,
+			db.header.MaxRequired, in.o.LogDir, ErrDirtyShutdown)
 	}
 	if err := db.emptyDouble(); err != nil {
 		return err
@@ -477,5 +485,9 @@ func (in *Instance) removeFiles(path string) error {
 }
 
 func (db *Database) closeFiles() error {
-	return errors.Join(db.f.Close(), db.double.Close(), db.stream.Close())
+	var double error
+	if db.double != nil {
+		double = db.double.Close()
+	}
+	return errors.Join(db.f.Close(), double, db.stream.Close())
 }

@@ -65,9 +65,9 @@ var (
 	ErrBadValue = errors.New("value does not fit the column")
 	// ErrSchema: a table definition that cannot be.
 	ErrSchema = errors.New("invalid table definition")
-	// ErrDirtyShutdown: a database was not closed and the log that would recover it is not
-	// this one.
-	ErrDirtyShutdown = errors.New("database is in Dirty Shutdown state (-550) and this log does not cover it: restore it from a backup")
+	// ErrDirtyShutdown: a database was not closed, and this opening cannot recover it: the log
+	// is not its own, or the opening is read-only.
+	ErrDirtyShutdown = errors.New("database is in Dirty Shutdown state (-550)")
 	// ErrWrongSignature: a database or stream file does not belong to this log.
 	ErrWrongSignature = errors.New("signature mismatch (-531): the file belongs to another storage group or an older copy")
 	// ErrNewerFormat: a newer version wrote the file with features this one lacks.

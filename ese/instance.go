@@ -110,14 +110,9 @@ func Open(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{o.Dir, o.LogDir} {
-		if err := makeFolder(o.FS, dir); err != nil {
-			return nil, fmt.Errorf("open storage group: %w", err)
-		}
-	}
-	lock, err := o.FS.Lock(filepath.Join(o.Dir, o.Base+".lock"))
+	lock, err := lockGroup(&o)
 	if err != nil {
-		return nil, fmt.Errorf("open storage group in %s: %w", o.Dir, err)
+		return nil, err
 	}
 	in := &Instance{
 		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(o.VersionBytes),
@@ -129,11 +124,32 @@ func Open(o Options) (*Instance, error) {
 	return in, nil
 }
 
+// lockGroup makes the folders and takes the lock of the storage group. A reader makes nothing,
+// and goes without the lock where it may not even write that.
+func lockGroup(o *Options) (io.Closer, error) {
+	if !o.ReadOnly {
+		for _, dir := range []string{o.Dir, o.LogDir, o.CheckpointDir} {
+			if err := makeFolder(o.FS, dir); err != nil {
+				return nil, fmt.Errorf("open storage group: %w", err)
+			}
+		}
+	}
+	lock, err := o.FS.Lock(filepath.Join(o.Dir, o.Base+".lock"))
+	if err != nil && o.ReadOnly && !errors.Is(err, ErrLocked) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open storage group in %s: %w", o.Dir, err)
+	}
+	return lock, nil
+}
+
 // open makes the parts, recovers, and starts the background.
 func (in *Instance) open() error {
 	var err error
 	in.cache, err = cache.New(cache.Options{
 		PageSize: in.o.PageSize, Bytes: in.o.CacheBytes, Log: in.late, Logger: in.o.Logger,
+		ReadOnly:   in.o.ReadOnly,
 		OldestOpen: func() logrec.LogPos { return in.versions.OldestRecord(in.late.End()) },
 		OnFail:     in.fail,
 	})
@@ -142,6 +158,9 @@ func (in *Instance) open() error {
 	}
 	in.env = &btree.Env{
 		Cache: in.cache, Log: in.late, Versions: in.versions, CopyBytes: in.o.CacheBytes / 4,
+	}
+	if in.o.ReadOnly {
+		return nil
 	}
 	gens, err := wal.Generations(in.o.FS, in.o.LogDir, in.o.Base)
 	if err != nil {
@@ -273,6 +292,8 @@ func (in *Instance) Close() error {
 	err := in.Err()
 	if in.dismounted.Load() {
 		err = nil // the databases are in Clean Shutdown already
+	} else if in.o.ReadOnly {
+		err = nil
 	} else if err == nil && in.versions.Active() == 0 {
 		err = in.closeClean()
 	} else if err == nil {
@@ -342,7 +363,12 @@ func (in *Instance) halt() {
 // Log positions for status pages.
 
 // Durable is the end of the log on disk.
-func (in *Instance) Durable() LogPos { return in.log.Durable() }
+func (in *Instance) Durable() LogPos {
+	if in.log == nil {
+		return 0
+	}
+	return in.log.Durable()
+}
 
 // Checkpoint is where recovery would begin.
 func (in *Instance) Checkpoint() LogPos { return LogPos(in.checkpoint.Load()) }
@@ -368,11 +394,14 @@ type Stats struct {
 // Stats returns the counters.
 func (in *Instance) Stats() Stats {
 	s := Stats{
-		Log: in.log.Stats(), Cache: in.cache.Stats(), Splits: in.env.Splits.Load(),
+		Cache: in.cache.Stats(), Splits: in.env.Splits.Load(),
 		Merges: in.env.Merges.Load(), Purged: in.env.Purged.Load(), Undone: in.stats.undone.Load(),
 		Checkpoints: in.stats.checkpoints.Load(), VersionBytes: in.versions.Bytes(),
 		ActiveTx: in.versions.Active(), Recovery: in.recovery,
-		DurableLog: in.log.Durable(), CheckpointAt: in.Checkpoint(),
+		DurableLog: in.Durable(), CheckpointAt: in.Checkpoint(),
+	}
+	if in.log != nil {
+		s.Log = in.log.Stats()
 	}
 	s.GenerationsWaited = s.Log.RollsWaited
 	for _, db := range in.databases() {

@@ -14,6 +14,12 @@ type Options struct {
 	Dir string
 	// LogDir holds the log files. Default: Dir.
 	LogDir string
+	// CheckpointDir holds the checkpoint file. Default: Dir.
+	CheckpointDir string
+	// ReadOnly opens databases that were closed clean, for reading: no file is written, and no
+	// log is needed. A database in Dirty Shutdown is refused: open it for writing, which
+	// recovers it.
+	ReadOnly bool
 	// FS is the file system. Default: the operating system's.
 	FS vfs.FS
 	// Base is the three-letter base name of log and checkpoint files. Default: E00.
@@ -21,7 +27,8 @@ type Options struct {
 	// PageSize of new databases in bytes: 4096 or 8192. Default: 8192. All databases of an
 	// instance have the same.
 	PageSize int
-	// GenerationBytes is the size of a log file. Default: 5 MiB; 64 KiB at least.
+	// GenerationBytes is the size of a new log file, a multiple of 4 KiB: at least 64 KiB and
+	// eight pages, at most 255 MiB. It may differ from one opening to the next. Default: 5 MiB.
 	GenerationBytes int64
 	// CacheBytes bounds the page cache, which lies outside the Go heap. Default: 64 MiB.
 	CacheBytes int64
@@ -30,7 +37,8 @@ type Options struct {
 	StreamBytes int64
 	// VersionBytes bounds the version store. Default: 64 MiB.
 	VersionBytes int64
-	// CheckpointDepth is how much log recovery may have to replay. Default: 128 MiB.
+	// CheckpointDepth is how much log recovery may have to replay: pages changed longer ago are
+	// written. Default: 128 MiB.
 	CheckpointDepth int64
 	// LogKeep is how many bytes of log below the checkpoint are kept while no backup needs
 	// them. Default: 2 GiB. Circular keeps none.
@@ -58,6 +66,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.LogDir == "" {
 		o.LogDir = o.Dir
 	}
+	if o.CheckpointDir == "" {
+		o.CheckpointDir = o.Dir
+	}
 	if o.FS == nil {
 		o.FS = vfs.OS()
 	}
@@ -78,10 +89,27 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.CheckpointDepth, 128<<20)
 	setDefault(&o.LogKeep, 2<<30)
 	setDefault(&o.DiskFullLimit, 10*time.Minute)
+	return o, o.check()
+}
+
+// check refuses options that cannot be.
+func (o *Options) check() error {
 	if o.PageSize != 4096 && o.PageSize != 8192 {
-		return o, fmt.Errorf("ese: pages of %d bytes cannot be written: 4096 or 8192", o.PageSize)
+		return fmt.Errorf("ese: pages of %d bytes cannot be written: 4096 or 8192", o.PageSize)
 	}
-	return o, nil
+	if least := int64(8 * o.PageSize); o.GenerationBytes < least {
+		return fmt.Errorf("ese: log files of %d bytes are too short for pages of %d: at least %d",
+			o.GenerationBytes, o.PageSize, least)
+	}
+	for name, n := range map[string]int64{
+		"CacheBytes": o.CacheBytes, "StreamBytes": o.StreamBytes, "VersionBytes": o.VersionBytes,
+		"CheckpointDepth": o.CheckpointDepth, "LogKeep": o.LogKeep,
+	} {
+		if n < 0 {
+			return fmt.Errorf("ese: %s is negative", name)
+		}
+	}
+	return nil
 }
 
 func setDefault[T ~int | ~int64](p *T, v T) {

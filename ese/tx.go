@@ -43,7 +43,7 @@ type madeTree struct {
 // Begin starts a read-write transaction. It sees all commits so far, durable or not.
 func (in *Instance) Begin() *Tx {
 	tx := &Tx{in: in}
-	in.versions.Begin(&tx.v, false, true)
+	in.versions.Begin(&tx.v, in.o.ReadOnly, true)
 	return tx
 }
 
@@ -299,7 +299,7 @@ func (in *Instance) View(fn func(*Tx) error) (err error) {
 
 // WaitDurable waits until the log is on disk up to pos.
 func (in *Instance) WaitDurable(pos LogPos) error {
-	if pos == 0 {
+	if pos == 0 || in.o.ReadOnly {
 		return nil
 	}
 	if in.log.Durable() < pos {

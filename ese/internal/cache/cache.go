@@ -24,6 +24,7 @@ type Options struct {
 	Bytes    int64 // of page memory; at least 16 pages are kept
 	Log      Log
 	Logger   *slog.Logger // receives repaired pages
+	ReadOnly bool         // repaired pages are not written back
 	// OldestOpen is the log position of the oldest record of an open transaction, for Stats.
 	OldestOpen func() logrec.LogPos
 	// OnFail is told once when a page write fails: nothing may be written any more.
@@ -240,7 +241,9 @@ func (c *Cache) fill(fr *Frame, m Mode) error {
 	if mended {
 		f.mended.Add(1)
 		c.o.Logger.Warn("page repaired", "file", f.Name, "page", no)
-		fr.Dirty(c.o.Log.End())
+		if !c.o.ReadOnly {
+			fr.Dirty(c.o.Log.End())
+		}
 	}
 	return nil
 }
