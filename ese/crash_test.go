@@ -46,8 +46,10 @@ func TestCrash(t *testing.T) {
 
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
-	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits, UndoneInRecovery, Faults, Adds int
-	full                                                                                                                        fullCounts
+	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
+	UndoneInRecovery, Faults, Adds, Quiet int
+
+	full fullCounts
 }
 
 func (c *crashCounts) add(o *crashCounts) {
@@ -63,6 +65,7 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.Commits += o.Commits
 	c.UndoneInRecovery += o.UndoneInRecovery
 	c.Faults += o.Faults
+	c.Quiet += o.Quiet
 	c.Adds += o.Adds
 	c.full.add(&o.full)
 }
@@ -73,7 +76,8 @@ func (c *crashCounts) demand(t *testing.T) {
 		"checkpoint moves": c.Checkpoints, "pages written with uncommitted changes": c.Uncommitted,
 		"splits": c.Splits, "merges": c.Merges, "undone transactions": c.Undone,
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
-		"additions to escrow columns": c.Adds,
+		"cuts after a checkpoint at the log's end": c.Quiet,
+		"additions to escrow columns":              c.Adds,
 	} {
 		if n < 10 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
@@ -327,7 +331,11 @@ func (s *sim) run() {
 	s.recoverUntilUp(false)
 	for range 2 + s.rng.IntN(3) {
 		s.disk.left = 1 + s.rng.IntN(400)
-		for s.disk.clone == nil && s.stepOn() {
+		quiet := -1
+		if s.rng.IntN(3) == 0 {
+			quiet = s.rng.IntN(150)
+		}
+		for i := 0; s.disk.clone == nil && s.stepOn(i == quiet); i++ {
 			if s.t.Failed() {
 				return
 			}
@@ -350,7 +358,7 @@ func (s *sim) run() {
 }
 
 // stepOn does one step; false when a planted error has broken the instance.
-func (s *sim) stepOn() (alive bool) {
+func (s *sim) stepOn(quiet bool) (alive bool) {
 	defer func() {
 		if r := recover(); r == errBroken {
 			alive = false
@@ -361,7 +369,11 @@ func (s *sim) stepOn() (alive bool) {
 		}
 	}()
 	s.squeeze()
-	s.step()
+	if quiet && !s.full {
+		s.quiet()
+	} else {
+		s.step()
+	}
 	return true
 }
 

@@ -31,6 +31,8 @@ type MPage struct {
 	A     logrec.Actions
 	saved page.Page // its bytes before the first change
 	lent  bool      // the latch is the caller's
+
+	announced bool // Commit has made the page dirty
 }
 
 // NewMtr begins a structure change.
@@ -83,9 +85,14 @@ func (m *Mtr) Commit() error {
 			m.Abort()
 			return err
 		}
+		before := p.saved.DBTime()
+		after, err := p.File.NextDBTime(p.No, before)
+		if err != nil {
+			m.Abort()
+			return err
+		}
 		parts = append(parts, logrec.MacroPage{
-			DB: p.File.DB, Page: p.No, Before: p.saved.DBTime(), After: p.File.NextDBTime(),
-			Actions: p.A.Log,
+			DB: p.File.DB, Page: p.No, Before: before, After: after, Actions: p.A.Log,
 		})
 	}
 	if len(parts) == 0 {
@@ -95,11 +102,16 @@ func (m *Mtr) Commit() error {
 	pos := m.env.Log.End()
 	for _, p := range m.pages {
 		if p.saved != nil {
-			p.Fr.Dirty(pos)
+			p.announced = p.Fr.Dirty(pos)
 		}
 	}
 	start, end, err := m.append(logrec.AppendMacro(nil, m.Tree, parts))
 	if err != nil {
+		for _, p := range m.pages {
+			if p.announced {
+				p.Fr.Undirty(pos)
+			}
+		}
 		m.Abort()
 		return err
 	}

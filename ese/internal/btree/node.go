@@ -198,7 +198,11 @@ func (t *Tree) log(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, c versi
 func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, keep func(logrec.LogPos)) (logrec.LogPos, error) {
 	rec.Tx, rec.Prev = tx.ID, tx.Last
 	rec.DB, rec.Obj, rec.Root = t.File.DB, t.Obj, t.Root
-	rec.Page, rec.Before, rec.After = fr.No(), fr.P.DBTime(), t.File.NextDBTime()
+	rec.Page, rec.Before = fr.No(), fr.P.DBTime()
+	var err error
+	if rec.After, err = t.File.NextDBTime(rec.Page, rec.Before); err != nil {
+		return 0, t.wrap("change", err)
+	}
 	pos := t.env.Log.End()
 	tx.Logged(pos)
 	fr.Dirty(pos)

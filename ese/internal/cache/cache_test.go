@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"pillarbox/ese/internal/logrec"
@@ -15,8 +17,9 @@ type hookLog struct{ onFlush func() }
 func (l *hookLog) FlushTo(logrec.LogPos) error { l.onFlush(); return nil }
 func (l *hookLog) End() logrec.LogPos          { return 5 }
 
-// A page that is changed while its copy is written stays dirty from the new change on.
-func TestChangedWhileWritten(t *testing.T) {
+// oneFile is a cache of sixteen pages over one empty file.
+func oneFile(t *testing.T, log Log) (*Cache, *File) {
+	t.Helper()
 	fs := vfs.NewMem()
 	f, err := fs.OpenFile("a.edb", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -26,20 +29,27 @@ func TestChangedWhileWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &hookLog{onFlush: func() {}}
 	c, err := New(Options{PageSize: 4096, Bytes: 16 * 4096, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	file, err := c.Register(1, "a.edb", f, d, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, file
+}
+
+// A page that is changed while its copy is written stays dirty from the new change on.
+func TestChangedWhileWritten(t *testing.T) {
+	log := &hookLog{onFlush: func() {}}
+	c, file := oneFile(t, log)
+	f := file.f
 	change := func(pos logrec.LogPos, flags page.Flags) {
 		fr, err := c.Fetch(file, 7, Fresh)
 		if err != nil {
@@ -120,5 +130,56 @@ func TestEvictDirty(t *testing.T) {
 	}
 	if _, err := c.Fetch(file, 300, Shared); err == nil {
 		t.Error("a page that was never written is handed out")
+	}
+}
+
+// A page whose stamp is above all that the file gave out is not changed: redo would take the
+// change for one that is there already.
+func TestStampFromTheFuture(t *testing.T) {
+	f := &File{Name: "a.edb"}
+	f.SawDBTime(10)
+	if got, err := f.NextDBTime(1, 10); got != 11 || err != nil {
+		t.Errorf("%d %v", got, err)
+	}
+	if _, err := f.NextDBTime(7, 12); !errors.Is(err, ErrStamp) ||
+		!strings.Contains(err.Error(), "page 7 of a.edb") {
+		t.Errorf("%v", err)
+	}
+	if got, err := f.NextDBTime(1, 11); got != 13 || err != nil {
+		t.Errorf("%d %v", got, err)
+	}
+}
+
+// A change that could not be logged leaves no trace: a page fetched Fresh, whose bytes were
+// never read, is not written over what the disk has.
+func TestUndirty(t *testing.T) {
+	log := &hookLog{onFlush: func() {}}
+	c, file := oneFile(t, log)
+	touch := func(undo bool, pos logrec.LogPos) {
+		fr, err := c.Fetch(file, 7, Fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made := fr.Dirty(pos); undo && made {
+			fr.Undirty(pos)
+		}
+		fr.Unlock()
+	}
+	touch(true, 10)
+	if n, err := c.WriteBatch(10, 0); n != 0 || err != nil {
+		t.Errorf("%d pages written, %v", n, err)
+	}
+	// An earlier change is not forgotten with a later one, nor one of a page in flight.
+	touch(false, 20)
+	touch(true, 30)
+	if got := c.OldestDirty(99); got != 20 {
+		t.Errorf("the oldest unwritten change is at %d, want 20", got)
+	}
+	log.onFlush = func() { touch(true, 40) }
+	if n, err := c.WriteBatch(10, 0); n != 1 || err != nil {
+		t.Errorf("%d pages written, %v", n, err)
+	}
+	if got := c.OldestDirty(99); got != 99 || c.Stats().Dirty != 0 {
+		t.Errorf("dirty from %d, %d pages", got, c.Stats().Dirty)
 	}
 }

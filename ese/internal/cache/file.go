@@ -54,8 +54,20 @@ func (c *Cache) File(db logrec.DBID) *File {
 // DBTime is the highest page time stamp handed out.
 func (f *File) DBTime() page.DBTime { return page.DBTime(f.dbtime.Load()) }
 
-// NextDBTime hands out a page time stamp.
-func (f *File) NextDBTime() page.DBTime { return page.DBTime(f.dbtime.Add(1)) }
+// ErrStamp reports a page whose time stamp is above all that the file has handed out: redo
+// could not tell its next changes from its former ones.
+var ErrStamp = errors.New("page time stamp from the future; " +
+	"restore the database, or export its mail and make it anew")
+
+// NextDBTime hands out the stamp for a change of a page that was stamped before.
+func (f *File) NextDBTime(no page.No, before page.DBTime) (page.DBTime, error) {
+	t := page.DBTime(f.dbtime.Add(1))
+	if t <= before {
+		return 0, fmt.Errorf("page %d of %s: stamp %d, next of the file %d: %w", no, f.Name,
+			before, t, ErrStamp)
+	}
+	return t, nil
+}
 
 // SawDBTime raises the highest time stamp to t: redo met it.
 func (f *File) SawDBTime(t page.DBTime) {

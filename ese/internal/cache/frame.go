@@ -60,17 +60,36 @@ func (fr *Frame) Run(i int, done bool) bool {
 }
 
 // Dirty announces a change whose log record will stand at or after pos. Call it under the
-// exclusive latch, before the record is appended; call Logged after.
-func (fr *Frame) Dirty(pos logrec.LogPos) {
+// exclusive latch, before the record is appended; call Logged after. It tells whether the page
+// had no change that waits to be written.
+func (fr *Frame) Dirty(pos logrec.LogPos) bool {
 	fr.state.Lock()
+	defer fr.state.Unlock()
 	switch {
 	case fr.inFlight && fr.next == 0:
 		fr.next = uint64(pos)
 	case !fr.inFlight && fr.first.Load() == 0:
 		fr.first.Store(uint64(pos))
 		fr.c.dirty.Add(1)
+	default:
+		return false
 	}
-	fr.state.Unlock()
+	return true
+}
+
+// Undirty takes Dirty back when it was true and the record could not be appended. The page has
+// its former bytes again, and the latch was held all the time. It must not be written: a page
+// fetched Fresh was never read, and what stands on the disk may be needed by redo.
+func (fr *Frame) Undirty(pos logrec.LogPos) {
+	fr.state.Lock()
+	defer fr.state.Unlock()
+	switch {
+	case fr.inFlight && fr.next == uint64(pos):
+		fr.next = 0
+	case !fr.inFlight && fr.first.Load() == uint64(pos):
+		fr.first.Store(0)
+		fr.c.dirty.Add(-1)
+	}
 }
 
 // Logged says where the record of the change ends. Call it under the exclusive latch.
