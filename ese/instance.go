@@ -67,22 +67,31 @@ func (l *lateLog) Append(typ logrec.Type, parts ...[]byte) (start, end logrec.Lo
 	return l.log.Append(typ, parts...)
 }
 
-func (l *lateLog) AppendChange(
-	reserve int64, typ logrec.Type, parts ...[]byte,
-) (start, end logrec.LogPos, err error) {
+// Put, PutChange and PutReserved append a record of one part: no list of parts is made for each
+// change of a row.
+func (l *lateLog) Put(typ logrec.Type, payload []byte) (start, end logrec.LogPos, err error) {
 	if l.log == nil {
 		return 0, 0, errReplaying
 	}
-	return l.log.AppendChange(reserve, typ, parts...)
+	return l.log.Append(typ, payload)
 }
 
-func (l *lateLog) AppendReserved(
-	release int64, typ logrec.Type, parts ...[]byte,
+func (l *lateLog) PutChange(
+	reserve int64, typ logrec.Type, payload []byte,
 ) (start, end logrec.LogPos, err error) {
 	if l.log == nil {
 		return 0, 0, errReplaying
 	}
-	return l.log.AppendReserved(release, typ, parts...)
+	return l.log.AppendChange(reserve, typ, payload)
+}
+
+func (l *lateLog) PutReserved(
+	release int64, typ logrec.Type, payload []byte,
+) (start, end logrec.LogPos, err error) {
+	if l.log == nil {
+		return 0, 0, errReplaying
+	}
+	return l.log.AppendReserved(release, typ, payload)
 }
 
 var errReplaying = errors.New("log is being replayed")

@@ -98,21 +98,23 @@ func (tx *Tx) insert(r *Row) error {
 	if err := v.parse(rec); err != nil {
 		return err
 	}
-	pk, _, err := t.primary.key(nil, &v)
+	pk, _, err := t.primary.key(tx.pk[:0], &v)
 	if err != nil {
 		return err
 	}
+	tx.pk = pk
 	if err := t.tree.Insert(&tx.v, pk, rec); err != nil {
 		return t.opError("insert into", t.primary, err)
 	}
 	for _, x := range t.second {
-		k, ok, err := x.key(nil, &v)
+		k, ok, err := x.key(tx.ik[:0], &v)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			continue
 		}
+		tx.ik = k
 		if err := x.tree.Insert(&tx.v, k, pk); err != nil {
 			return t.opError("insert into", x, err)
 		}

@@ -26,6 +26,8 @@ type Tx struct {
 	onCommit []func() // run once it is committed, in order
 
 	cursors []*btree.Cursor // they lend memory until the end
+
+	pk, ik []byte // memory for the keys of the row being changed
 }
 
 // undoHook takes back in memory what the transaction did after mark changes.

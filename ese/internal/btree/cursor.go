@@ -20,7 +20,7 @@ type Cursor struct {
 	from   int       // the nodes from..to of the copy have the prefix
 	to     int
 	seen   uint64 // tx.Edits() when the copy was made
-	low    []byte // the leaf's range: low <= key < high; empty means open
+	low    []byte // the leaf's range: low <= key < high; empty means open; immutable
 	high   []byte
 	over   []override
 	key    []byte // of the node stood on, once asked for
@@ -99,14 +99,14 @@ func (c *Cursor) load(key []byte, below bool) error {
 
 // setRange notes the keys that the leaf at the end of steps may hold.
 func (c *Cursor) setRange(steps []step) {
-	c.low, c.high = c.low[:0], c.high[:0]
+	c.low, c.high = nil, nil
 	for i := len(steps) - 1; i >= 0; i-- {
-		in, at := steps[i].in.p, steps[i].i
-		if at > 0 && len(c.low) == 0 {
-			c.low = in.AppendKey(c.low, at-1)
+		in, at := steps[i].in, steps[i].i
+		if at > 0 && c.low == nil {
+			c.low = in.sep(at - 1)
 		}
-		if at < in.Len()-1 && len(c.high) == 0 {
-			c.high = in.AppendKey(c.high, at)
+		if at < len(in.children)-1 && c.high == nil {
+			c.high = in.sep(at)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func (c *Cursor) forward() (bool, error) {
 		if len(c.high) == 0 || c.to < c.p.Len() {
 			return false, nil
 		}
-		from := append([]byte(nil), c.high...)
+		from := c.high
 		if err := c.load(from, false); err != nil {
 			return false, err
 		}
@@ -274,8 +274,7 @@ func (c *Cursor) backward() (bool, error) {
 		if len(c.low) == 0 || c.from > 0 {
 			return false, nil
 		}
-		low := append([]byte(nil), c.low...)
-		if err := c.loadBelow(low); err != nil {
+		if err := c.loadBelow(c.low); err != nil {
 			return false, err
 		}
 	}

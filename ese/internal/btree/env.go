@@ -14,11 +14,11 @@ import (
 
 // Log is what the tree asks of the write-ahead log.
 type Log interface {
-	Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error)
-	// AppendChange sets reserve bytes of log aside for taking the change back.
-	AppendChange(reserve int64, typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error)
-	// AppendReserved is for taking back; it gives release bytes back.
-	AppendReserved(release int64, typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error)
+	Put(typ logrec.Type, payload []byte) (start, end logrec.LogPos, err error)
+	// PutChange sets reserve bytes of log aside for taking the change back.
+	PutChange(reserve int64, typ logrec.Type, payload []byte) (start, end logrec.LogPos, err error)
+	// PutReserved is for taking back; it gives release bytes back.
+	PutReserved(release int64, typ logrec.Type, payload []byte) (start, end logrec.LogPos, err error)
 	End() logrec.LogPos
 }
 

@@ -3,29 +3,26 @@ package btree
 import (
 	"bytes"
 	"encoding/binary"
-
-	"pillarbox/ese/internal/page"
 )
 
-// guide finds the child for a key on an internal page with few reads of memory: it has the
-// first bytes of all separators in a row, where the page has them anywhere.
+// guide narrows a search among the separators of an internal page down to those that agree
+// with the key in their first bytes, which it has in a row: few reads of memory for a page.
 type guide struct {
 	shared []byte   // what all separators begin with
-	heads  []uint64 // the eight bytes behind it, of every separator but the last, empty one
+	heads  []uint64 // the eight bytes behind it of each
 }
 
-// make fills the guide from a page, which must not change.
-func (g *guide) make(p page.Page) {
-	n := p.Len() - 1
-	if n < 1 {
+// make fills the guide for the separators of in.
+func (g *guide) make(in *inner) {
+	n := len(in.ends)
+	g.heads = make([]uint64, n, cap(in.ends))
+	if n == 0 {
 		return
 	}
-	first, last := p.AppendKey(nil, 0), p.AppendKey(nil, n-1)
+	first, last := in.sep(0), in.sep(n-1)
 	g.shared = first[:shared(first, last)]
-	g.heads = make([]uint64, n)
-	key := last
 	for i := range g.heads {
-		key = p.AppendKey(key[:0], i)
+		key := in.sep(i)
 		g.heads[i] = head(key[min(len(g.shared), len(key)):])
 	}
 }
@@ -67,20 +64,31 @@ func (g *guide) span(key []byte) (lo, hi int) {
 	return lo, hi
 }
 
-// child finds the node whose child holds key: the first whose separator is above it.
-func (g *guide) child(p page.Page, key []byte) int {
-	lo, hi := g.span(key)
-	if lo == hi {
-		return lo
+// child finds the child that holds key: the one before the first separator above it.
+func (in *inner) child(key []byte) int {
+	lo, hi := in.guide.span(key)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if bytes.Compare(key, in.sep(mid)) < 0 {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
 	}
-	return p.SearchChildIn(key, lo, hi)
+	return lo
 }
 
-// childBelow finds the node whose child holds the keys just below key.
-func (g *guide) childBelow(p page.Page, key []byte) int {
-	lo, hi := g.span(key)
-	if lo == hi {
-		return lo
+// childBelow finds the child that holds the keys just below key: the one before the first
+// separator at or above it.
+func (in *inner) childBelow(key []byte) int {
+	lo, hi := in.guide.span(key)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if bytes.Compare(key, in.sep(mid)) <= 0 {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
 	}
-	return p.SearchChildBelowIn(key, lo, hi)
+	return lo
 }

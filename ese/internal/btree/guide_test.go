@@ -36,8 +36,7 @@ func TestGuide(t *testing.T) {
 			p.Insert(i, 0, 0, k, childData(page.No(i+1)))
 		}
 		p.Insert(len(seps), 0, 0, nil, childData(page.No(len(seps)+1)))
-		var g guide
-		g.make(p)
+		g := newInner(nil, 9, p)
 		for range 200 {
 			key := random(shared)
 			switch {
@@ -55,10 +54,10 @@ func TestGuide(t *testing.T) {
 					below++
 				}
 			}
-			if got := g.child(p, key); got != above {
+			if got := g.child(key); got != above {
 				t.Fatalf("child of %x among %x: %d, want %d", key, seps, got, above)
 			}
-			if got := g.childBelow(p, key); got != below {
+			if got := g.childBelow(key); got != below {
 				t.Fatalf("child below %x among %x: %d, want %d", key, seps, got, below)
 			}
 		}

@@ -1,6 +1,7 @@
 package btree
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -9,21 +10,63 @@ import (
 	"pillarbox/ese/internal/page"
 )
 
-// inner is an immutable copy of an internal page. kids remembers where its children were
-// found, so that a warm descent touches neither map nor lock.
+// inner is an immutable copy of an internal page: what leads to its children. kids remembers
+// where they were found, so that a warm descent touches neither map nor lock.
+//
+// The copy after the split of a child (split) may share the arrays of the one before: they
+// only ever grow behind what the older copies know of.
 type inner struct {
-	t     *Tree
-	no    page.No
-	p     page.Page
-	guide guide
-	kids  []kid
-	stale atomic.Bool // a structure change has replaced it, or it was dropped for room
+	t            *Tree
+	no           page.No
+	parentOfLeaf bool
+	children     []page.No
+	kids         []kid
+	keys         []byte   // the separators, one behind the other
+	ends         []uint32 // where each ends in keys; the last child has none
+	guide        guide
+	stale        atomic.Bool // a structure change has replaced it, or it was dropped for room
 	// slot is where the copy above remembers this one, cleared when it is dropped.
-	slot atomic.Pointer[atomic.Pointer[inner]]
+	slot  atomic.Pointer[atomic.Pointer[inner]]
+	entry *copyEntry // its place in the list of copies; guarded by the list's lock
+}
+
+type kid struct {
+	in   atomic.Pointer[inner]
+	leaf atomic.Pointer[cache.Frame]
+}
+
+// newInner makes the copy of an internal page.
+func newInner(t *Tree, no page.No, p page.Page) *inner {
+	n := p.Len()
+	in := &inner{
+		t: t, no: no, parentOfLeaf: p.Flags()&page.FlagParentOfLeaf != 0,
+		children: make([]page.No, n, n+n/4+8), kids: make([]kid, n, n+n/4+8),
+		ends: make([]uint32, n-1, n+n/4+8),
+	}
+	for i := range n {
+		in.children[i] = p.Child(i)
+		if i < n-1 {
+			in.keys = p.AppendKey(in.keys, i)
+			in.ends[i] = uint32(len(in.keys))
+		}
+	}
+	in.guide.make(in)
+	return in
 }
 
 // size is what the copy takes on the heap, in bytes.
-func (in *inner) size() int64 { return int64(len(in.p)) + int64(len(in.kids))*24 + 160 }
+func (in *inner) size() int64 {
+	return int64(cap(in.keys)) + int64(cap(in.children))*(4+16+4+8) + 240
+}
+
+// sep is the separator behind child i, which is not the last one.
+func (in *inner) sep(i int) []byte {
+	from := uint32(0)
+	if i > 0 {
+		from = in.ends[i-1]
+	}
+	return in.keys[from:in.ends[i]:in.ends[i]]
+}
 
 // remember notes the copy of child i.
 func (in *inner) remember(i int, child *inner) {
@@ -31,12 +74,60 @@ func (in *inner) remember(i int, child *inner) {
 	in.kids[i].in.Store(child)
 }
 
+// split returns the copy after child i was split: sep is between it and right.
+func (in *inner) split(i int, sep []byte, right page.No) *inner {
+	out := &inner{t: in.t, no: in.no, parentOfLeaf: in.parentOfLeaf}
+	if i == len(in.children)-1 && len(in.kids) < cap(in.kids) && bytes.HasPrefix(sep, in.guide.shared) {
+		out.children = append(in.children, right)
+		out.kids = in.kids[:len(in.kids)+1]
+		out.keys = append(in.keys, sep...)
+		out.ends = append(in.ends, uint32(len(out.keys)))
+		out.guide = guide{in.guide.shared, append(in.guide.heads, head(sep[len(in.guide.shared):]))}
+		return out
+	}
+	n := len(in.children) + 1
+	out.children = append(make([]page.No, 0, n+n/4+8), in.children[:i+1]...)
+	out.children = append(append(out.children, right), in.children[i+1:]...)
+	out.keys = make([]byte, 0, len(in.keys)+len(sep)+len(in.keys)/4)
+	out.ends = make([]uint32, 0, n+n/4+8)
+	for k := range n - 1 {
+		switch {
+		case k < i:
+			out.keys = append(out.keys, in.sep(k)...)
+		case k == i:
+			out.keys = append(out.keys, sep...)
+		default:
+			out.keys = append(out.keys, in.sep(k-1)...)
+		}
+		out.ends = append(out.ends, uint32(len(out.keys)))
+	}
+	out.kids = make([]kid, n, n+n/4+8)
+	for k := range in.kids {
+		to := k
+		if k > i {
+			to++
+		}
+		out.kids[to].leaf.Store(in.kids[k].leaf.Load())
+		if o := in.kids[k].in.Load(); o != nil && !o.stale.Load() {
+			out.remember(to, o)
+		}
+	}
+	out.guide.make(out)
+	return out
+}
+
 // copyList bounds the memory of all copies of internal pages. The oldest go first; one that
 // is in use comes back at the price of copying a page.
 type copyList struct {
 	mu    sync.Mutex
 	bytes int64
-	queue []*inner // oldest first
+	queue []*copyEntry // oldest first
+}
+
+// copyEntry is the place of a page's copy in the list.
+type copyEntry struct {
+	in   *inner // nil once it was dropped
+	size int64
 }
 
 // add enters a copy and returns those that must go. A copy that a structure change has
@@ -44,15 +135,30 @@ type copyList struct {
 func (l *copyList) add(in *inner, limit int64) (out []*inner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queue = append(l.queue, in)
-	l.bytes += in.size()
+	in.entry = &copyEntry{in, in.size()}
+	l.queue = append(l.queue, in.entry)
+	l.bytes += in.entry.size
 	for l.bytes > limit && len(l.queue) > 1 {
 		old := l.queue[0]
 		l.queue[0], l.queue = nil, l.queue[1:]
-		l.bytes -= old.size()
-		out = append(out, old)
+		l.bytes -= old.size
+		out = append(out, old.in)
+		old.in = nil
 	}
 	return out
+}
+
+// replace gives the place of old to its successor; false when old was dropped.
+func (l *copyList) replace(old, in *inner) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := old.entry
+	if e == nil || e.in != old {
+		return false
+	}
+	l.bytes += in.size() - e.size
+	e.in, e.size, in.entry = in, in.size(), e
+	return true
 }
 
 // drop lets the copy go. Whoever is reading it reads on: it is still true unless the tree's
@@ -71,12 +177,23 @@ func (in *inner) drop() {
 	}
 }
 
-type kid struct {
-	in   atomic.Pointer[inner]
-	leaf atomic.Pointer[cache.Frame]
+// renew replaces the copy of a page whose child i was split. The tree's seq is odd.
+func (t *Tree) renew(old *inner, i int, sep []byte, right page.No) {
+	in := old.split(i, sep, right)
+	if old.stale.Load() || !t.env.copies.replace(old, in) {
+		t.invalidate(old.no)
+		return
+	}
+	t.copyMu.Lock()
+	t.copies[in.no] = in
+	old.stale.Store(true)
+	t.copyMu.Unlock()
+	t.top.CompareAndSwap(old, in)
+	if s := old.slot.Load(); s != nil {
+		in.slot.Store(s)
+		s.CompareAndSwap(old, in)
+	}
 }
-
-func (in *inner) parentOfLeaf() bool { return in.p.Flags()&page.FlagParentOfLeaf != 0 }
 
 // maxDepth bounds a descent: deeper is a damaged tree (cBTMaxDepth is 8).
 const maxDepth = 16
@@ -121,10 +238,8 @@ func (t *Tree) loadInner(no page.No, s uint64) (*inner, error) {
 		fr.RUnlock()
 		return nil, nil
 	}
-	in := &inner{t: t, no: no, p: append(page.Page(nil), fr.P...)}
+	in := newInner(t, no, fr.P)
 	fr.RUnlock()
-	in.guide.make(in.p)
-	in.kids = make([]kid, in.p.Len())
 	if old != nil {
 		in.inherit(old)
 	}
@@ -157,9 +272,8 @@ func (t *Tree) keep(in *inner, s uint64) *inner {
 func (in *inner) inherit(old *inner) {
 	j := 0
 	for i := range in.kids {
-		c := in.p.Child(i)
 		for k := j; k < len(old.kids) && k < j+3; k++ {
-			if old.p.Child(k) == c {
+			if old.children[k] == in.children[i] {
 				if o := old.kids[k].in.Load(); o != nil && !o.stale.Load() {
 					in.remember(i, o)
 				}
@@ -212,17 +326,17 @@ func (t *Tree) path(dst []step, key []byte, below bool, s uint64) (steps []step,
 	for range maxDepth {
 		i := 0
 		if below {
-			i = in.guide.childBelow(in.p, key)
+			i = in.childBelow(key)
 		} else {
-			i = in.guide.child(in.p, key)
+			i = in.child(key)
 		}
 		dst = append(dst, step{in, i})
-		if in.parentOfLeaf() {
+		if in.parentOfLeaf {
 			return dst, false, nil
 		}
 		next := in.kids[i].in.Load()
 		if next == nil || next.stale.Load() {
-			next, err = t.loadInner(in.p.Child(i), s)
+			next, err = t.loadInner(in.children[i], s)
 			if err != nil {
 				return dst, false, err
 			}
@@ -230,7 +344,7 @@ func (t *Tree) path(dst []step, key []byte, below bool, s uint64) (steps []step,
 				if t.seq.Load() != s {
 					return dst, true, nil
 				}
-				return dst, false, t.wrap("descend", fmt.Errorf("page %d is no internal page", in.p.Child(i)))
+				return dst, false, t.wrap("descend", fmt.Errorf("page %d is no internal page", in.children[i]))
 			}
 			in.remember(i, next)
 		}
@@ -282,7 +396,7 @@ func (t *Tree) latchLeaf(steps []step, m cache.Mode) (*cache.Frame, error) {
 		return t.env.Cache.Fetch(t.File, t.Root, m)
 	}
 	st := steps[len(steps)-1]
-	no := st.in.p.Child(st.i)
+	no := st.in.children[st.i]
 	slot := &st.in.kids[st.i].leaf
 	if fr := slot.Load(); fr != nil {
 		latch(fr, m)

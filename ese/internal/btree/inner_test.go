@@ -9,7 +9,7 @@ import (
 // The list never holds more than its limit, and what it drops is forgotten everywhere.
 func TestCopyList(t *testing.T) {
 	tree := &Tree{copies: make(map[page.No]*inner)}
-	parent := &inner{t: tree, no: 1, p: make(page.Page, 4096), kids: make([]kid, 100)}
+	parent := &inner{t: tree, no: 1, keys: make([]byte, 4096), kids: make([]kid, 100)}
 	tree.copies[1] = parent
 	tree.top.Store(parent)
 	var l copyList
@@ -17,7 +17,7 @@ func TestCopyList(t *testing.T) {
 		t.Fatal("the first copy is dropped at once")
 	}
 	for i := range 100 {
-		in := &inner{t: tree, no: page.No(10 + i), p: make(page.Page, 4096), kids: make([]kid, 10)}
+		in := &inner{t: tree, no: page.No(10 + i), keys: make([]byte, 4096), kids: make([]kid, 10)}
 		tree.copies[in.no] = in
 		parent.remember(i, in)
 		for _, old := range l.add(in, 10*5000) {

@@ -106,7 +106,7 @@ func (t *Tree) shrinkIn(m *Mtr, steps []step) (bool, error) {
 // nothing else.
 func (t *Tree) removeLeaf(m *Mtr, steps []step, pg *MPage) error {
 	level := len(steps) - 1
-	for level > 0 && steps[level].in.p.Len() == 1 {
+	for level > 0 && len(steps[level].in.children) == 1 {
 		level--
 	}
 	top := steps[level]
@@ -168,10 +168,10 @@ func (t *Tree) sibling(m *Mtr, no page.No) (*MPage, error) {
 // mergeRight moves the right sibling's nodes into pg, if both hang on one parent and fit.
 func (t *Tree) mergeRight(m *Mtr, steps []step, pg *MPage) (bool, error) {
 	st := steps[len(steps)-1]
-	if st.i+1 >= st.in.p.Len() {
+	if st.i+1 >= len(st.in.children) {
 		return false, nil
 	}
-	right, err := m.Get(t.File, st.in.p.Child(st.i+1), cache.Exclusive)
+	right, err := m.Get(t.File, st.in.children[st.i+1], cache.Exclusive)
 	if err != nil {
 		return false, err
 	}

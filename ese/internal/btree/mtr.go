@@ -30,6 +30,7 @@ type MPage struct {
 	No    page.No
 	A     logrec.Actions
 	saved page.Page // its bytes before the first change
+	log   *[]byte   // memory lent for A.Log
 	lent  bool      // the latch is the caller's
 
 	announced bool // Commit has made the page dirty
@@ -69,6 +70,8 @@ func (p *MPage) Edit() *logrec.Actions {
 	if p.saved == nil {
 		p.saved = pagePool.get(len(p.Fr.P))
 		copy(p.saved, p.Fr.P)
+		p.log = recordPool.get()
+		p.A.Log = *p.log
 	}
 	return &p.A
 }
@@ -105,7 +108,10 @@ func (m *Mtr) Commit() error {
 			p.announced = p.Fr.Dirty(pos)
 		}
 	}
-	start, end, err := m.append(logrec.AppendMacro(nil, m.Tree, parts))
+	buf := recordPool.get()
+	*buf = logrec.AppendMacro(*buf, m.Tree, parts)
+	start, end, err := m.append(*buf)
+	recordPool.put(buf)
 	if err != nil {
 		for _, p := range m.pages {
 			if p.announced {
@@ -131,9 +137,9 @@ func (m *Mtr) Commit() error {
 
 func (m *Mtr) append(rec []byte) (start, end logrec.LogPos, err error) {
 	if m.Undo {
-		return m.env.Log.AppendReserved(0, logrec.TypeMacro, rec)
+		return m.env.Log.PutReserved(0, logrec.TypeMacro, rec)
 	}
-	return m.env.Log.AppendChange(m.Reserve, logrec.TypeMacro, rec)
+	return m.env.Log.PutChange(m.Reserve, logrec.TypeMacro, rec)
 }
 
 // Abort puts every page back as it was and releases the latches.
@@ -150,6 +156,8 @@ func (m *Mtr) release() {
 	for _, p := range m.pages {
 		if p.saved != nil {
 			pagePool.put(p.saved)
+			*p.log, p.A.Log = p.A.Log, nil
+			recordPool.put(p.log)
 		}
 		if !p.lent {
 			p.Fr.Unlock()
@@ -172,3 +180,27 @@ func (b *bufPool) put(p page.Page)     { b.p.Put((*[8192]byte)(p[:8192])) }
 
 // pagePool is never written to after start: a pool, not state.
 var pagePool = newBufPool()
+
+// recordLender lends buffers for log records and their parts.
+type recordLender struct{ p sync.Pool }
+
+// keptRecord bounds what a buffer that is kept may take, in bytes.
+const keptRecord = 128 << 10
+
+func (l *recordLender) get() *[]byte {
+	if b, ok := l.p.Get().(*[]byte); ok {
+		return b
+	}
+	return new([]byte)
+}
+
+func (l *recordLender) put(b *[]byte) {
+	if cap(*b) > keptRecord {
+		return
+	}
+	*b = (*b)[:0]
+	l.p.Put(b)
+}
+
+// recordPool is a pool, not state.
+var recordPool recordLender

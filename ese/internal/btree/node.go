@@ -16,8 +16,9 @@ func (t *Tree) Insert(tx *version.Tx, key, data []byte) error {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, len(key)+len(data), MaxNode(t.File.PageSize()))
 	}
 	full := key
+	var kb [256]byte
 	if t.joined {
-		full = append(append(make([]byte, 0, len(key)+len(data)), key...), data...)
+		full = append(append(kb[:0], key...), data...)
 	}
 	for {
 		fr, err := t.leaf(full, cache.Exclusive)
@@ -129,7 +130,7 @@ func (t *Tree) Add(tx *version.Tx, key []byte, d logrec.Delta) error {
 // Lock keeps others from changing a node until tx has ended, and changes nothing itself.
 func (t *Tree) Lock(tx *version.Tx, key []byte) error {
 	return t.update(tx, key, version.OpLock, func(*cache.Frame, int) (bool, error) {
-		t.env.Versions.Add(tx, version.Change{Tree: t.id, Op: version.OpLock, Key: key, Existed: true})
+		t.env.Versions.Add(tx, &version.Change{Tree: t.id, Op: version.OpLock, Key: key, Existed: true})
 		return false, nil
 	}, 0)
 }
@@ -179,48 +180,40 @@ func (t *Tree) update(tx *version.Tx, key []byte, op logrec.NodeOp, fn func(fr *
 // log appends the record of one node change, applies it, and keeps the state before in the
 // version store. The frame's exclusive latch is held. c's Key is set, and Existed and Before.
 func (t *Tree) log(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, c version.Change) error {
-	c.Prev = tx.Last
-	// The store copies key and before-image, so they may lie in the page.
-	c.Tree, c.Op = t.id, rec.Op
-	start, err := t.write(tx, fr, rec, func(pos logrec.LogPos) {
-		c.Pos = pos
-		t.env.Versions.Add(tx, c)
-	})
+	c.Tree, c.Op, c.Prev = t.id, rec.Op, tx.Last
+	start, end, err := t.write(tx, fr, rec)
 	if err != nil {
 		return err
 	}
-	tx.Last = start
-	return nil
+	// The store copies key and before-image, which may lie in the page.
+	c.Pos = start
+	t.env.Versions.Add(tx, &c)
+	return t.apply(tx, fr, rec, start, end)
 }
 
-// write logs rec and applies it; between the two it runs keep, while the page still shows
-// the state before.
-func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, keep func(logrec.LogPos)) (logrec.LogPos, error) {
+// write logs rec. The page still shows the state before.
+func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec) (start, end logrec.LogPos, err error) {
 	rec.Tx, rec.Prev = tx.ID, tx.Last
 	rec.DB, rec.Obj, rec.Root = t.File.DB, t.Obj, t.Root
 	rec.Page, rec.Before = fr.No(), fr.P.DBTime()
-	var err error
 	if rec.After, err = t.File.NextDBTime(rec.Page, rec.Before); err != nil {
-		return 0, t.wrap("change", err)
+		return 0, 0, t.wrap("change", err)
 	}
 	pos := t.env.Log.End()
 	tx.Logged(pos)
 	fr.Dirty(pos)
-	buf := recPool.p.Get().(*[]byte)
-	defer recPool.p.Put(buf)
-	*buf = rec.Append((*buf)[:0])
-	start, end, err := t.append(tx, rec, *buf)
-	if err != nil {
-		return 0, err
-	}
-	if keep != nil {
-		keep(start)
-	}
+	tx.Record = rec.Append(tx.Record[:0])
+	return t.append(tx, rec, tx.Record)
+}
+
+// apply does on the page what rec, logged from start to end, says.
+func (t *Tree) apply(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, start, end logrec.LogPos) error {
 	if err := rec.Apply(fr.P); err != nil {
-		return 0, t.wrap("change", err)
+		return t.wrap("change", err)
 	}
 	fr.Logged(end)
-	return start, nil
+	tx.Last = start
+	return nil
 }
 
 // append logs a change with what taking it back may need of the log, or takes from that.
@@ -228,7 +221,7 @@ func (t *Tree) append(tx *version.Tx, rec *logrec.NodeRec, b []byte) (start, end
 	size := int64(logrec.FrameSize(len(b)))
 	if rec.CLR {
 		size = min(size, tx.Reserved)
-		start, end, err = t.env.Log.AppendReserved(size, rec.Type(), b)
+		start, end, err = t.env.Log.PutReserved(size, rec.Type(), b)
 		size = -size
 	} else {
 		size += undoSlack
@@ -239,7 +232,7 @@ func (t *Tree) append(tx *version.Tx, rec *logrec.NodeRec, b []byte) (start, end
 		if tx.Reserved == 0 {
 			size += undoSlack // the record of its end
 		}
-		start, end, err = t.env.Log.AppendChange(size, rec.Type(), b)
+		start, end, err = t.env.Log.PutChange(size, rec.Type(), b)
 	}
 	if err == nil {
 		tx.Reserved += size
@@ -249,15 +242,6 @@ func (t *Tree) append(tx *version.Tx, rec *logrec.NodeRec, b []byte) (start, end
 
 // undoSlack is by how much a compensation may be longer than the record it takes back.
 const undoSlack = 64
-
-// recPool lends buffers for encoding log records.
-var recPool = newRecPool()
-
-func newRecPool() *bufPool {
-	b := &bufPool{}
-	b.p.New = func() any { s := make([]byte, 0, 1024); return &s }
-	return b
-}
 
 // UndoChange takes back the newest change of a running transaction and logs the
 // compensation. The caller pops it from the transaction.
@@ -346,13 +330,12 @@ func (t *Tree) compensate(tx *version.Tx, key []byte, undoNext logrec.LogPos, in
 		full := err == nil && need > fr.P.Free() && (!t.purgeLatched(fr) || need > fr.P.Free())
 		if err == nil && !full {
 			rec.Item, _ = fr.P.Search(key)
-			var start logrec.LogPos
-			start, err = t.write(tx, fr, &rec, nil)
-			if err == nil {
-				tx.Last = start
-				if done != nil {
-					done()
-				}
+			var start, end logrec.LogPos
+			if start, end, err = t.write(tx, fr, &rec); err == nil {
+				err = t.apply(tx, fr, &rec, start, end)
+			}
+			if err == nil && done != nil {
+				done()
 			}
 		}
 		fr.Unlock()

@@ -269,7 +269,7 @@ func (t *Tree) leafNo(steps []step) page.No {
 		return t.Root
 	}
 	st := steps[len(steps)-1]
-	return st.in.p.Child(st.i)
+	return st.in.children[st.i]
 }
 
 func (t *Tree) splitIn(m *Mtr, steps []step, key []byte, need int, run bool) error {
@@ -339,9 +339,19 @@ func (t *Tree) splitLevel(m *Mtr, steps []step, pg *MPage, c cut) error {
 	if err != nil {
 		return err
 	}
-	return t.change(m, func() {
-		m.splitPage(parent, st.i, pg, right, next, c)
-	}, parent.No, pg.No)
+	if !pg.P().Leaf() {
+		return t.change(m, func() {
+			m.splitPage(parent, st.i, pg, right, next, c)
+		}, parent.No, pg.No)
+	}
+	t.seq.Add(1)
+	defer t.seq.Add(1)
+	m.splitPage(parent, st.i, pg, right, next, c)
+	if err := m.Commit(); err != nil {
+		return err
+	}
+	t.renew(st.in, st.i, c.sep, right.No)
+	return nil
 }
 
 func (t *Tree) growRoot(m *Mtr, root *MPage, c cut) error {

@@ -161,7 +161,8 @@ func (r *NodeRec) Apply(p page.Page) error {
 	nd := p.Node(r.Item)
 	switch r.Op {
 	case NodeReplace, NodeUndelete, NodeFlagDelete:
-		data, err := r.patch(nd.Data)
+		var buf [512]byte
+		data, err := r.patch(buf[:0], nd.Data)
 		if err != nil {
 			return err
 		}
@@ -189,12 +190,11 @@ func (r *NodeRec) Apply(p page.Page) error {
 	return nil
 }
 
-// patch makes the new data from the old.
-func (r *NodeRec) patch(old []byte) ([]byte, error) {
+// patch appends the new data, made from the old, to out.
+func (r *NodeRec) patch(out, old []byte) ([]byte, error) {
 	if r.Head+len(r.Old) > len(old) {
 		return nil, r.mismatch("data too short")
 	}
-	out := make([]byte, 0, len(old)-len(r.Old)+len(r.New))
 	out = append(out, old[:r.Head]...)
 	out = append(out, r.New...)
 	return append(out, old[r.Head+len(r.Old):]...), nil

@@ -19,6 +19,8 @@ type Tx struct {
 	ReadOnly bool
 	// Reserved is the log, in bytes, that is set aside for taking it back.
 	Reserved int64
+	// Record is memory for the log record being made; its content is of no interest.
+	Record []byte
 
 	seq     atomic.Uint64 // its commit's number; 0 while it is open
 	first   atomic.Uint64 // a log position at or before its first record; 0 = no record

@@ -244,7 +244,7 @@ func (s *Store) Room(n int) error {
 
 // Add keeps the state before a change; key and before are copied. The caller holds the
 // node's page latched for writing and has asked Conflict.
-func (s *Store) Add(tx *Tx, c Change) {
+func (s *Store) Add(tx *Tx, c *Change) {
 	n := tx.memory.change()
 	*n = Change{
 		Tree: c.Tree, Op: c.Op, Pos: c.Pos, Prev: c.Prev, Existed: c.Existed,

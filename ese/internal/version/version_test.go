@@ -115,7 +115,7 @@ func changeSome(t *testing.T, s *Store, rng *rand.Rand, now map[string]string, p
 			t.Fatal(err)
 		}
 		was, existed := now[key]
-		s.Add(tx, Change{Tree: 1, Key: []byte(key), Existed: existed, Before: []byte(was)})
+		s.Add(tx, &Change{Tree: 1, Key: []byte(key), Existed: existed, Before: []byte(was)})
 		if rng.IntN(3) == 0 {
 			delete(now, key)
 		} else {
@@ -141,7 +141,7 @@ func changeSome(t *testing.T, s *Store, rng *rand.Rand, now map[string]string, p
 func TestConflict(t *testing.T) {
 	s := NewStore(1 << 20)
 	a, b := begin(s), begin(s)
-	s.Add(a, Change{Tree: 1, Key: []byte("k")})
+	s.Add(a, &Change{Tree: 1, Key: []byte("k")})
 	if err := s.Conflict(b, 1, []byte("k"), logrec.NodeReplace); !errors.Is(err, ErrConflict) {
 		t.Errorf("a row that another changes: %v", err)
 	}
@@ -221,7 +221,7 @@ func TestDeltas(t *testing.T) {
 					t.Fatal(err)
 				}
 				d := logrec.Delta{Width: 8, By: rng.Int64N(100) - 50}
-				s.Add(x.tx, Change{Tree: 1, Key: []byte("k"), Op: logrec.NodeDelta, Existed: true, Delta: &d})
+				s.Add(x.tx, &Change{Tree: 1, Key: []byte("k"), Op: logrec.NodeDelta, Existed: true, Delta: &d})
 				d.Add(page)
 				x.by += d.By
 			}

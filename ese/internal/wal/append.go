@@ -62,7 +62,34 @@ func (l *Log) append(
 	start = l.put(typ, parts...)
 	end = l.position()
 	l.end.Store(uint64(end))
+	if l.head-l.tail >= eagerBytes && !l.eager {
+		l.eager = true
+		select {
+		case l.ahead <- struct{}{}:
+		default:
+		}
+	}
 	return start, end, nil
+}
+
+// eagerBytes of log are not left for the commit to write: while a large transaction goes on,
+// the log is written behind it.
+const eagerBytes = 512 << 10
+
+// flushLoop flushes what waits, when there is much of it, until Close.
+func (l *Log) flushLoop() {
+	defer l.done.Done()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.ahead:
+		}
+		_ = l.FlushTo(l.End()) // an error is final, and the next who appends is told
+		l.mu.Lock()
+		l.eager = false
+		l.mu.Unlock()
+	}
 }
 
 // obstacle is why a record cannot be put into the ring now.
@@ -187,7 +214,7 @@ func (l *Log) put(typ logrec.Type, parts ...[]byte) logrec.LogPos {
 	}
 	// The padding must be zero whatever the ring held before.
 	for l.head%logrec.FrameAlign != 0 {
-		l.ring[l.head%int64(len(l.ring))] = 0
+		l.ring[l.head&int64(len(l.ring)-1)] = 0
 		l.head++
 	}
 	l.stats.records.Add(1)
@@ -195,7 +222,7 @@ func (l *Log) put(typ logrec.Type, parts ...[]byte) logrec.LogPos {
 }
 
 func (l *Log) copyIn(p []byte) {
-	n := copy(l.ring[l.head%int64(len(l.ring)):], p)
+	n := copy(l.ring[l.head&int64(len(l.ring)-1):], p)
 	copy(l.ring, p[n:])
 	l.head += int64(len(p))
 }

@@ -88,6 +88,9 @@ type Log struct {
 	tryAgain   time.Time
 	renameStep int
 
+	eager bool          // flushLoop was told to write; guarded by mu
+	ahead chan struct{} // tells flushLoop
+
 	kick chan struct{}
 	stop chan struct{}
 	done sync.WaitGroup
@@ -98,6 +101,7 @@ func newLog(o Options) *Log {
 		o:     o,
 		files: files{o.FS, o.Dir, o.Base},
 		ring:  make([]byte, o.BufferBytes),
+		ahead: make(chan struct{}, 1),
 		kick:  make(chan struct{}, 1),
 		stop:  make(chan struct{}),
 	}
@@ -156,8 +160,9 @@ func (l *Log) start(cur *genFile, offset int64, chain uint32) {
 	l.end.Store(pos)
 	l.durable.Store(pos)
 	if !l.o.Manual {
-		l.done.Add(1)
+		l.done.Add(2)
 		go l.prepareLoop()
+		go l.flushLoop()
 		l.wake()
 	}
 }

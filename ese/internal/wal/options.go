@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"time"
 
 	"pillarbox/ese/internal/logrec"
@@ -29,8 +30,8 @@ type Options struct {
 	// GenerationBytes is the size of new log files, a multiple of 4096. Default: 5 MiB, at
 	// least 64 KiB.
 	GenerationBytes int64
-	// BufferBytes is the size of the ring of log not yet written. Default: 8 MiB, at least
-	// 64 KiB.
+	// BufferBytes is the size of the ring of log not yet written, rounded up to a power of two.
+	// Default: 8 MiB, at least 64 KiB.
 	BufferBytes int
 	// PageSize of the databases, kept in the file header. Default: 8192.
 	PageSize int
@@ -69,7 +70,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.BufferBytes == 0 {
 		o.BufferBytes = defaultBufferBytes
 	}
-	o.BufferBytes = max(o.BufferBytes, minBufferBytes) &^ (logrec.FrameAlign - 1)
+	o.BufferBytes = 1 << bits.Len(uint(max(o.BufferBytes, minBufferBytes)-1))
 	if o.PageSize == 0 {
 		o.PageSize = 8192
 	}
