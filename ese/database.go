@@ -381,6 +381,24 @@ func (db *Database) readHeader() error {
 func (db *Database) changeHeader(fn func(*header)) error {
 	db.headerMu.Lock()
 	defer db.headerMu.Unlock()
+	return db.writeHeader(fn)
+}
+
+// needGeneration names a generation that is about to begin as one that recovery needs. A
+// database that is being detached needs it no more, and its files may be closed.
+func (db *Database) needGeneration(gen uint32) error {
+	db.headerMu.Lock()
+	defer db.headerMu.Unlock()
+	if db.header.State == dbheader.CleanShutdown {
+		return nil
+	}
+	return db.writeHeader(func(h *header) {
+		h.MaxRequired, h.MaxCommitted = max(h.MaxRequired, gen), max(h.MaxCommitted, gen)
+	})
+}
+
+// writeHeader is changeHeader with headerMu held.
+func (db *Database) writeHeader(fn func(*header)) error {
 	h := db.header
 	fn(&h)
 	if db.file != nil {

@@ -213,9 +213,7 @@ func (in *Instance) create() error {
 // be written to it.
 func (in *Instance) beforeGeneration(gen uint32) error {
 	for _, db := range in.databases() {
-		if err := db.changeHeader(func(h *header) {
-			h.MaxRequired, h.MaxCommitted = max(h.MaxRequired, gen), max(h.MaxCommitted, gen)
-		}); err != nil {
+		if err := db.needGeneration(gen); err != nil {
 			return err
 		}
 	}
