@@ -31,7 +31,11 @@ func counterDef() ese.TableDef {
 // TestTransfers moves amounts between counters from many goroutines while others read
 // snapshots and rows come and go around them; the sum never changes for anybody.
 func TestTransfers(t *testing.T) {
-	for _, o := range []ese.Options{{}, {PageSize: 4096, CacheBytes: 64 * 4096, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20}} {
+	for _, o := range []ese.Options{
+		{}, {PageSize: 4096, CacheBytes: 64 * 4096, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20},
+		{PageSize: 16384, CacheBytes: 64 * 16384, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20},
+		{PageSize: 32768, CacheBytes: 32 * 32768, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20},
+	} {
 		t.Run(fmt.Sprintf("cache=%d", o.CacheBytes), func(t *testing.T) { transfers(t, o) })
 	}
 }

@@ -209,12 +209,13 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.o = ese.Options{
 		Dir: "/d", Manual: true, CheckpointDepth: 128 << 10,
 		GenerationBytes: int64([]int{64 << 10, 64 << 10, 256 << 10, 2 << 20}[s.rng.IntN(4)]),
-		PageSize:        4096 + 4096*int(seed%2), StreamBytes: 256 << 10, LogKeep: 128 << 10,
+		PageSize:        4096 << (seed % 4), StreamBytes: 256 << 10, LogKeep: 128 << 10,
 		DiskFullLimit: time.Duration([]int{0, 20, 100}[s.rng.IntN(3)]) * time.Millisecond,
 		CacheBytes:    int64([]int{16, 24, 64, 256}[s.rng.IntN(4)]) * 8192,
 		Now:           func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now },
 		Rand:          func() uint32 { return s.rng.Uint32() },
 	}
+	s.o.GenerationBytes = max(s.o.GenerationBytes, 8*int64(s.o.PageSize))
 	s.disk = &crashFS{Mem: vfs.NewMem(), rng: s.rng, left: -1}
 	s.placePair()
 	s.history = []state{{rows: map[int]row{}}}

@@ -24,7 +24,7 @@ type Options struct {
 	FS vfs.FS
 	// Base is the three-letter base name of log and checkpoint files. Default: E00.
 	Base string
-	// PageSize of new databases in bytes: 4096 or 8192. Default: 8192. All databases of an
+	// PageSize in bytes: 4096, 8192, 16384 or 32768. Default: 8192. All databases of an
 	// instance have the same.
 	PageSize int
 	// GenerationBytes is the size of a new log file, a multiple of 4 KiB: at least 64 KiB and
@@ -94,8 +94,11 @@ func (o Options) withDefaults() (Options, error) {
 
 // check refuses options that cannot be.
 func (o *Options) check() error {
-	if o.PageSize != 4096 && o.PageSize != 8192 {
-		return fmt.Errorf("ese: pages of %d bytes cannot be written: 4096 or 8192", o.PageSize)
+	switch o.PageSize {
+	case 4096, 8192, 16384, 32768:
+	default:
+		return fmt.Errorf("ese: pages of %d bytes cannot be written: 4096, 8192, 16384 or 32768",
+			o.PageSize)
 	}
 	if least := int64(8 * o.PageSize); o.GenerationBytes < least {
 		return fmt.Errorf("ese: log files of %d bytes are too short for pages of %d: at least %d",
@@ -111,6 +114,9 @@ func (o *Options) check() error {
 	}
 	return nil
 }
+
+// largePages tells that the database has the layout of 16 and 32 KiB pages.
+func (in *Instance) largePages() bool { return in.o.PageSize > 8192 }
 
 func setDefault[T ~int | ~int64](p *T, v T) {
 	if *p == 0 {

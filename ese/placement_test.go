@@ -187,3 +187,45 @@ func TestInstances(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestPageSizes shows the limits of each page size: the largest row fits, one more byte does
+// not, and the file is what its header says.
+func TestPageSizes(t *testing.T) {
+	for size, limit := range map[int]int{4096: 1430, 8192: 3478, 16384: 7554, 32768: 15746} {
+		g := esetest.Open(t, ese.Options{PageSize: size, GenerationBytes: 256 << 10})
+		db := g.Database("a.edb")
+		var cols []ese.ColumnDef
+		for i := range 30 {
+			cols = append(cols, ese.ColumnDef{Name: fmt.Sprintf("B%02d", i), Type: ese.Binary})
+		}
+		def := ese.TableDef{
+			Name:    "Wide",
+			Columns: append([]ese.ColumnDef{{Name: "ID", Type: ese.Long, NotNull: true}}, cols...),
+			Indexes: []ese.IndexDef{{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}}},
+		}
+		var tb *ese.Table
+		must(t, g.In.Update(context.Background(), func(tx *ese.Tx) (err error) {
+			tb, err = tx.CreateTable(db, def)
+			return err
+		}))
+		largest := 0
+		for n := limit - 200; n <= limit+1; n++ {
+			r := tb.NewRow().Set(col(t, tb, "ID"), ese.Int(n))
+			for i, left := 0, n; left > 0; i++ {
+				k := min(left, 1000)
+				r.Set(col(t, tb, fmt.Sprintf("B%02d", i)), ese.Bytes(make([]byte, k)))
+				left -= k
+			}
+			err := g.In.Update(context.Background(), func(tx *ese.Tx) error { return tx.Insert(r) })
+			switch {
+			case err == nil:
+				largest = n
+			case !errors.Is(err, ese.ErrTooBig):
+				t.Fatalf("%d: a row of %d bytes: %v", size, n, err)
+			}
+		}
+		if largest < limit-120 || largest >= limit {
+			t.Errorf("pages of %d: the largest row has %d bytes of values, the limit is %d", size, largest, limit)
+		}
+	}
+}

@@ -105,7 +105,7 @@ func (v *RowView) Blob(c *Column, dst []byte) ([]byte, error) {
 
 // parse makes the view of a stored record.
 func (v *RowView) parse(raw []byte) error {
-	if err := v.rec.Parse(raw, v.t.db.in.o.PageSize > 8192); err != nil {
+	if err := v.rec.Parse(raw, v.t.db.in.largePages()); err != nil {
 		return fmt.Errorf("table %s: %w", v.t.name, err)
 	}
 	return nil
@@ -181,7 +181,7 @@ func (r *Row) fit(tx *Tx, fields []record.Field) ([]byte, error) {
 			}
 		}
 		if worst < 0 || len(fields[worst].Data) <= maxInlineLong {
-			rec, err := r.t.layout.Encode(r.rec[:0], fields, false)
+			rec, err := r.t.layout.Encode(r.rec[:0], fields, r.t.db.in.largePages())
 			if err == nil && len(rec) <= limit {
 				r.rec = rec
 				return rec, nil

@@ -166,17 +166,17 @@ func (m *Mtr) release() {
 	m.pages = nil
 }
 
-// bufPool lends page-sized buffers of at most 8 KiB.
+// bufPool lends page-sized buffers of at most 32 KiB.
 type bufPool struct{ p sync.Pool }
 
 func newBufPool() *bufPool {
 	b := &bufPool{}
-	b.p.New = func() any { return new([8192]byte) }
+	b.p.New = func() any { return new([32768]byte) }
 	return b
 }
 
-func (b *bufPool) get(n int) page.Page { return b.p.Get().(*[8192]byte)[:n] }
-func (b *bufPool) put(p page.Page)     { b.p.Put((*[8192]byte)(p[:8192])) }
+func (b *bufPool) get(n int) page.Page { return b.p.Get().(*[32768]byte)[:n] }
+func (b *bufPool) put(p page.Page)     { b.p.Put((*[32768]byte)(p[:32768])) }
 
 // pagePool is never written to after start: a pool, not state.
 var pagePool = newBufPool()

@@ -125,6 +125,9 @@ func sumOffset(i int) int {
 
 // Seal writes the checksums. It is the last change before the page goes to disk.
 func (p Page) Seal(no No) {
+	if len(p) > maxSmall {
+		p.put32(64, uint32(no))
+	}
 	bs := blockSize(len(p))
 	for i := len(p)/bs - 1; i >= 0; i-- {
 		s := sumOf(p[i*bs:(i+1)*bs], no, i == 0)

@@ -1,12 +1,13 @@
 // Package page lays out one page of an ESE database: header, tags, nodes, checksum.
 //
 // A Page is the bytes of one page of 2, 4, 8, 16 or 32 KiB; all methods work in place and
-// allocate nothing. Pages of 4 and 8 KiB are written, all sizes are read (docs/format-edb.md,
-// "Page").
+// allocate nothing. Pages of 4 to 32 KiB are written (docs/format-edb.md, "Page").
 //
 //	0        40 (80)                ibMicFree                              size-4n    size
 //	| header | tag 0 | node | node ... | contiguous free space | tag n-1 ... tag 1 | tag 0 |
 //
+//	tag:   u16 size, u16 offset; above the offset three flag bits (up to 8 KiB), or those
+//	       bits above the first word of the node (16 and 32 KiB)
 //	node:  [u16 cbPrefix, if compressed] [u16 cbSuffix] suffix data
 //	key  = tag 0's bytes [0:cbPrefix] + suffix
 //

@@ -5,8 +5,6 @@ import (
 	"sync"
 )
 
-// The edits below are for small pages (up to 8 KiB), the only ones written.
-
 // Room is the number of bytes an insert may use: free space less what a rollback may need
 // again.
 func (p Page) Room() int { return p.Free() - p.UncommittedFree() }
@@ -35,7 +33,14 @@ func (p Page) Insert(i int, f NodeFlags, prefix int, suffix, data []byte) {
 	binary.LittleEndian.PutUint16(b, uint16(len(suffix)))
 	copy(b[2:], suffix)
 	copy(b[2+len(suffix):], data)
+	if len(p) > maxSmall {
+		p.flagNode(off, f)
+	}
 }
+
+// flagNode writes the flags of the node at off on a large page: above the size in its first
+// word.
+func (p Page) flagNode(off int, f NodeFlags) { p.put16(off, p.u16(off)&keyMask|uint16(f)<<13) }
 
 // Replace gives node i new data. The caller has made sure of the room for growth in Free.
 func (p Page) Replace(i int, data []byte) {
@@ -91,7 +96,12 @@ func (p Page) Truncate(i int) {
 // SetNodeFlags changes node i's versioned and deleted flags.
 func (p Page) SetNodeFlags(i int, f NodeFlags) {
 	off, n, old := p.tag(i + 1)
-	p.setTag(i+1, off, n, f&^NodeCompressed|old&NodeCompressed)
+	f = f&^NodeCompressed | old&NodeCompressed
+	if len(p) > maxSmall {
+		p.flagNode(off, f)
+		return
+	}
+	p.setTag(i+1, off, n, f)
 }
 
 // SetExternal replaces tag 0. The nodes must not depend on the old prefix.
@@ -118,11 +128,11 @@ func (p Page) alloc(n, extra int) int {
 	return off
 }
 
-var scratch = sync.Pool{New: func() any { return new([8192]byte) }}
+var scratch = sync.Pool{New: func() any { return new([maxPage]byte) }}
 
 // compact closes the holes between nodes.
 func (p Page) compact() {
-	buf := scratch.Get().(*[8192]byte)
+	buf := scratch.Get().(*[maxPage]byte)
 	n := 0
 	for i := range p.tags() {
 		off, size, f := p.tag(i)

@@ -50,9 +50,15 @@ const (
 // Page is the bytes of one page.
 type Page []byte
 
+// Sizes at which the layout changes, and the largest, in bytes.
+const (
+	maxSmall = 8192
+	maxPage  = 32768
+)
+
 // HeaderSize is the length of the page header for a page size, in bytes.
 func HeaderSize(pageSize int) int {
-	if pageSize <= 8192 {
+	if pageSize <= maxSmall {
 		return 40
 	}
 	return 80
@@ -111,7 +117,7 @@ func (p Page) Len() int { return p.tags() - 1 }
 // tag returns the place (from the start of the page), size and flag bits of tag i.
 func (p Page) tag(i int) (off, n int, f NodeFlags) {
 	w := binary.LittleEndian.Uint32(p[len(p)-4*(i+1):])
-	if len(p) <= 8192 {
+	if len(p) <= maxSmall {
 		return 40 + int(w>>16&0x1fff), int(w & 0x1fff), NodeFlags(w >> 29)
 	}
 	return p.largeTag(i, w)
@@ -120,16 +126,20 @@ func (p Page) tag(i int) (off, n int, f NodeFlags) {
 // largeTag is tag on a page of 16 or 32 KiB, where the node itself has the flags.
 func (p Page) largeTag(i int, w uint32) (off, n int, f NodeFlags) {
 	off, n = p.header()+int(w>>16&0x7fff), int(w&0x7fff)
-	if i > 0 && n >= 2 {
+	if i > 0 && n >= 2 && off+2 <= len(p) {
 		f = NodeFlags(p.u16(off) >> 13)
 	}
 	return off, n, f
 }
 
-// setTag writes tag i of a small page.
+// setTag writes tag i. The flags are in it on a small page only; on a large one they move with
+// the node's bytes.
 func (p Page) setTag(i, off, n int, f NodeFlags) {
 	at := len(p) - 4*(i+1)
 	p.put16(at, uint16(n))
+	if len(p) > maxSmall {
+		f = 0
+	}
 	p.put16(at+2, uint16(off-p.header())|uint16(f)<<13)
 }
 

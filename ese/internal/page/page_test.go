@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"testing"
 )
 
@@ -30,30 +31,56 @@ func TestSumExamples(t *testing.T) {
 	}
 }
 
-// Every bit of a page of each size is flipped in turn and must be repaired.
+// testPage is a leaf full of nodes, some of them compressed or flagged.
+func testPage(size int) Page {
+	rng := rand.New(rand.NewPCG(1, uint64(size)))
+	p := make(Page, size)
+	Init(p, 8, FlagLeaf)
+	p.SetExternal([]byte("prefix-"))
+	for i := 0; ; i++ {
+		key := fmt.Appendf(nil, "prefix-%06d", i)
+		val := make([]byte, rng.IntN(90))
+		for j := range val {
+			val[j] = byte(rng.Uint32())
+		}
+		n := p.PrefixLen(key) * (i % 2)
+		if NodeSize(n, len(key)-n, len(val)) > p.Free() {
+			break
+		}
+		p.Insert(i, NodeFlags(i%4), n, key[n:], val)
+	}
+	p.SetDBTime(77)
+	return p
+}
+
+// Every bit of a page of each size is flipped in turn and must be detected and repaired.
 func TestRepairEveryBit(t *testing.T) {
 	for _, size := range []int{4096, 8192, 16384, 32768} {
-		rng := rand.New(rand.NewPCG(1, uint64(size)))
-		orig := make(Page, size)
-		for i := range orig {
-			orig[i] = byte(rng.Uint32())
+		for part := range 2 {
+			t.Run(fmt.Sprintf("%d-%d", size, part), func(t *testing.T) {
+				t.Parallel()
+				p := testPage(size)
+				p.Seal(99)
+				repairEveryBit(t, p, 99, part*size*4, (part+1)*size*4)
+			})
 		}
-		orig.SetFlags(orig.Flags() | FlagNewChecksum)
-		orig.Seal(99)
-		step := 1
-		if testing.Short() || size > 8192 {
-			step = 7
+	}
+}
+
+func repairEveryBit(t *testing.T, orig Page, no No, from, to int) {
+	p := bytes.Clone(orig)
+	step := 1
+	if testing.Short() {
+		step = 7
+	}
+	for bit := from; bit < to; bit += step {
+		p := Page(p)
+		p[bit/8] ^= 1 << (bit % 8)
+		if st := p.Verify(no); st != Correctable {
+			t.Fatalf("%d: flip of bit %d: status %d", len(p), bit, st)
 		}
-		p := make(Page, size)
-		for bit := 0; bit < size*8; bit += step {
-			copy(p, orig)
-			p[bit/8] ^= 1 << (bit % 8)
-			if st := p.Verify(99); st == Good {
-				t.Fatalf("%d: flip of bit %d not detected", size, bit)
-			}
-			if !p.Repair(99) || !bytes.Equal(p, orig) {
-				t.Fatalf("%d: flip of bit %d not repaired", size, bit)
-			}
+		if !p.Repair(no) || !bytes.Equal(p, orig) || p.Check() != nil {
+			t.Fatalf("%d: flip of bit %d not repaired", len(p), bit)
 		}
 	}
 }
@@ -87,6 +114,9 @@ func TestSamplesVerify(t *testing.T) {
 			switch p.Verify(no) {
 			case Good:
 				good++
+				if good == 5 && (size > 4096 || strings.Contains(name, "basic")) {
+					repairEveryBit(t, p, no, 0, 8*size)
+				}
 				if err := p.Check(); err != nil {
 					t.Errorf("%s page %d: %v", filepath.Base(name), no, err)
 				}
@@ -103,19 +133,22 @@ func TestSamplesVerify(t *testing.T) {
 
 // Random edits against a sorted slice; Check after each.
 func TestEditModel(t *testing.T) {
-	type kv struct{ k, v []byte }
+	type kv struct {
+		k, v []byte
+		f    NodeFlags
+	}
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 2))
-		p := make(Page, 4096+4096*int(seed%2))
+		p := make(Page, 4096<<(seed%4))
 		Init(p, 8, FlagLeaf)
 		p.SetExternal([]byte("prefix-"))
 		var model []kv
 		for step := range 3000 {
-			key := fmt.Appendf(nil, "prefix-%04d", rng.IntN(300))
+			key := fmt.Appendf(nil, "prefix-%04d", rng.IntN(900))
 			if rng.IntN(4) == 0 {
 				key = fmt.Appendf(nil, "q%d", rng.IntN(100))
 			}
-			val := bytes.Repeat([]byte{byte(step)}, rng.IntN(60))
+			val := bytes.Repeat([]byte{byte(step)}, rng.IntN(160))
 			i, ok := p.Search(key)
 			j := sort.Search(len(model), func(j int) bool { return bytes.Compare(model[j].k, key) >= 0 })
 			if i != j || ok != (j < len(model) && bytes.Equal(model[j].k, key)) {
@@ -125,6 +158,9 @@ func TestEditModel(t *testing.T) {
 			case ok && rng.IntN(2) == 0:
 				p.Delete(i)
 				model = append(model[:j], model[j+1:]...)
+			case ok && rng.IntN(3) == 0:
+				model[j].f = NodeFlags(rng.IntN(4))
+				p.SetNodeFlags(i, model[j].f)
 			case ok:
 				if len(val)-len(model[j].v) <= p.Free() {
 					p.Replace(i, val)
@@ -133,8 +169,9 @@ func TestEditModel(t *testing.T) {
 			default:
 				n := p.PrefixLen(key)
 				if NodeSize(n, len(key)-n, len(val)) <= p.Free() {
-					p.Insert(i, 0, n, key[n:], val)
-					model = append(model[:j:j], append([]kv{{key, val}}, model[j:]...)...)
+					f := NodeFlags(rng.IntN(4))
+					p.Insert(i, f, n, key[n:], val)
+					model = append(model[:j:j], append([]kv{{key, val, f}}, model[j:]...)...)
 				}
 			}
 			if err := p.Check(); err != nil {
@@ -145,7 +182,9 @@ func TestEditModel(t *testing.T) {
 			t.Fatalf("seed %d: %d nodes, model %d", seed, p.Len(), len(model))
 		}
 		for i, m := range model {
-			if k := p.AppendKey(nil, i); !bytes.Equal(k, m.k) || !bytes.Equal(p.Node(i).Data, m.v) {
+			nd := p.Node(i)
+			if k := p.AppendKey(nil, i); !bytes.Equal(k, m.k) || !bytes.Equal(nd.Data, m.v) ||
+				nd.Flags&^NodeCompressed != m.f {
 				t.Fatalf("seed %d: node %d is %q, model %q", seed, i, k, m.k)
 			}
 		}
@@ -154,12 +193,11 @@ func TestEditModel(t *testing.T) {
 
 // Any bytes: Check says no, or every accessor stays inside the page.
 func FuzzCheck(f *testing.F) {
-	p := make(Page, 4096)
-	Init(p, 8, FlagLeaf)
-	p.Insert(0, 0, 0, []byte("key"), []byte("data"))
-	f.Add([]byte(p), []byte("key"))
-	f.Fuzz(func(t *testing.T, b, key []byte) {
-		p := make(Page, 4096)
+	for large := range 4 {
+		f.Add([]byte(testPage(4096<<large)), []byte("prefix-000003"), uint8(large))
+	}
+	f.Fuzz(func(t *testing.T, b, key []byte, size uint8) {
+		p := make(Page, 4096<<(size%4))
 		copy(p, b)
 		if p.Check() != nil {
 			return
