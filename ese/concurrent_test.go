@@ -32,7 +32,8 @@ func counterDef() ese.TableDef {
 // snapshots and rows come and go around them; the sum never changes for anybody.
 func TestTransfers(t *testing.T) {
 	for _, o := range []ese.Options{
-		{}, {PageSize: 4096, CacheBytes: 64 * 4096, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20},
+		{},
+		{PageSize: 4096, CacheBytes: 64 * 4096, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20},
 		{PageSize: 16384, CacheBytes: 64 * 16384, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20},
 		{PageSize: 32768, CacheBytes: 32 * 32768, GenerationBytes: 256 << 10, CheckpointDepth: 1 << 20},
 	} {
