@@ -52,6 +52,8 @@ func (in *Instance) cleaner() {
 		}
 		in.try(func() error { return in.cleanVersions(64) })
 		in.try(in.freeStreams)
+		in.try(func() error { return in.freeDropped(8) })
+		in.try(func() error { return in.buildIndexes(64) })
 	}
 }
 
@@ -121,12 +123,16 @@ func (in *Instance) Step(n int) error {
 		return in.freeStreams()
 	case 7:
 		return in.watchSpace()
+	case 8:
+		return in.freeDropped(1)
+	case 9:
+		return in.buildIndexes(1)
 	}
 	return in.writeBehind()
 }
 
 // Steps is the number of kinds of background work that Step knows.
-const Steps = 9
+const Steps = 11
 
 // cleanVersions removes kept states that no snapshot needs, and the rows that are gone for
 // all. rounds bounds the work; below 0 everything is done.

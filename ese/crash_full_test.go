@@ -122,6 +122,7 @@ func (s *sim) backFromFull(x *simTx) {
 			s.hard("roll back to a savepoint on a full disk: %v", err)
 		}
 		x.view, x.changes, x.adds = sv.view.clone(), maps.Clone(sv.changes), maps.Clone(sv.adds)
+		x.ddl = x.ddl[:sv.ddl]
 		return
 	}
 	i := slices.Index(s.open, x)

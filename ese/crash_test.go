@@ -47,7 +47,7 @@ func TestCrash(t *testing.T) {
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
-	UndoneInRecovery, Faults, Adds, Quiet int
+	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built int
 
 	full fullCounts
 }
@@ -68,6 +68,8 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.Quiet += o.Quiet
 	c.Adds += o.Adds
 	c.full.add(&o.full)
+	c.DDL += o.DDL
+	c.Built += o.Built
 }
 
 func (c *crashCounts) demand(t *testing.T) {
@@ -78,6 +80,7 @@ func (c *crashCounts) demand(t *testing.T) {
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
 		"cuts after a checkpoint at the log's end": c.Quiet,
 		"additions to escrow columns":              c.Adds,
+		"schema changes":                           c.DDL, "reads by indexes added later": c.Built,
 	} {
 		if n < 10 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
@@ -143,15 +146,17 @@ type row struct {
 	photo  []byte
 	stream ese.StreamID
 	body   []byte
+	extra  map[string]int64 // of columns added later; never changed, only replaced
 }
 
 // state is the model of the whole database.
 type state struct {
 	rows    map[int]row
 	markers int // commits contained
+	schema  simSchema
 }
 
-func (s state) clone() state { return state{maps.Clone(s.rows), s.markers} }
+func (s state) clone() state { return state{maps.Clone(s.rows), s.markers, s.schema.clone()} }
 
 // simTx is an open transaction and what it will have changed.
 type simTx struct {
@@ -159,6 +164,7 @@ type simTx struct {
 	view    state // what it must see
 	changes map[int]*row
 	adds    map[int]int64 // to rows not changed otherwise
+	ddl     []func(*simSchema)
 	saves   []save
 }
 
@@ -167,6 +173,7 @@ type save struct {
 	view    state
 	changes map[int]*row
 	adds    map[int]int64
+	ddl     int
 }
 
 type sim struct {
@@ -190,7 +197,7 @@ type sim struct {
 	counts  crashCounts
 	fault   *vfs.Injection // a planted write error
 	readers []reader
-	tables  int
+	named   int // names given to tables, columns and indexes
 
 	full bool // the disk has an end
 
@@ -218,7 +225,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.o.GenerationBytes = max(s.o.GenerationBytes, 8*int64(s.o.PageSize))
 	s.disk = &crashFS{Mem: vfs.NewMem(), rng: s.rng, left: -1}
 	s.placePair()
-	s.history = []state{{rows: map[int]row{}}}
+	s.history = []state{{rows: map[int]row{}, schema: newSimSchema()}}
 	return s
 }
 
@@ -478,6 +485,7 @@ func (s *sim) compare(tx *ese.Tx, want state) {
 			s.fatal("index %s shows %d rows, the model has %d", index, seen, rows)
 		}
 	}
+	s.compareSchema(tx, want)
 }
 
 func (s *sim) compareRow(tx *ese.Tx, v *ese.RowView, want state, deep bool) {
@@ -492,6 +500,7 @@ func (s *sim) compareRow(tx *ese.Tx, v *ese.RowView, want state, deep bool) {
 	if v.Int(s.c["Sum"]) != r.sum {
 		s.fatal("row %d: sum %d, want %d", id, v.Int(s.c["Sum"]), r.sum)
 	}
+	s.compareExtra(tx, v, id, r, want)
 	if !deep {
 		return
 	}
@@ -606,6 +615,7 @@ func (s *sim) endHeld() {
 func (s *sim) randomRow(x *simTx) (row, *ese.Row) {
 	r := row{age: s.rng.IntN(50)}
 	er := s.tb.NewRow().Set(s.c["Age"], ese.Int(r.age))
+	r.extra = s.setExtra(x, er, r.extra)
 	if s.rng.IntN(3) > 0 {
 		r.name = fmt.Sprintf("%d-%d-%s", s.rng.Uint64(), s.seed, bytes.Repeat([]byte{'x'}, s.rng.IntN(60)))
 		er.Set(s.c["Name"], ese.String(r.name))
@@ -668,18 +678,14 @@ func (s *sim) change(x *simTx) {
 		}
 		sv := x.saves[n]
 		x.view, x.changes, x.adds = sv.view.clone(), maps.Clone(sv.changes), maps.Clone(sv.adds)
+		x.ddl = x.ddl[:sv.ddl]
 		x.saves = x.saves[:n+1]
 		return
 	case k == 2:
 		s.compare(x.tx, x.view)
 		return
-	case k == 3 && s.rng.IntN(8) == 0 && s.tables < 20:
-		s.tables++
-		def := simTable()
-		def.Name = fmt.Sprintf("X%d", s.tables)
-		if _, err := x.tx.CreateTable(s.db, def); err != nil {
-			s.fatal("create table: %v", err)
-		}
+	case k == 3 && s.rng.IntN(3) == 0:
+		s.ddl(x)
 		return
 	}
 	old, there := x.view.rows[id]
@@ -704,6 +710,7 @@ func (s *sim) change(x *simTx) {
 	default:
 		r, er := s.randomRow(x)
 		r.sum = old.sum
+		r.extra = merged(old.extra, r.extra)
 		err, now = x.tx.Update(er, ese.Int(id)), &r
 		if err == nil && old.stream != 0 {
 			err = x.tx.DeleteStream(s.db, old.stream)
@@ -728,7 +735,7 @@ func (s *sim) change(x *simTx) {
 func (s *sim) save(x *simTx) {
 	sp, err := x.tx.Save()
 	if err == nil {
-		x.saves = append(x.saves, save{sp, x.view.clone(), maps.Clone(x.changes), maps.Clone(x.adds)})
+		x.saves = append(x.saves, save{sp, x.view.clone(), maps.Clone(x.changes), maps.Clone(x.adds), len(x.ddl)})
 		return
 	}
 	if !errors.Is(err, ese.ErrTooDeep) || len(x.saves) != 6 {
@@ -812,6 +819,10 @@ func (s *sim) endTx(x *simTx) {
 		r := next.rows[id]
 		r.sum += by
 		next.rows[id] = r
+	}
+	for _, fn := range x.ddl {
+		fn(&next.schema)
+		s.counts.DDL++
 	}
 	s.history = append(s.history, next)
 	s.counts.Commits++

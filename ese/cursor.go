@@ -16,6 +16,7 @@ type Cursor struct {
 	view   RowView
 	buf    []byte
 	on     bool
+	tried  bool // the index is in the transaction's snapshot
 }
 
 // maxCursors bounds the cursors of a transaction whose memory is used again at its end; that
@@ -113,6 +114,12 @@ func (c *Cursor) Prev() (bool, error) {
 // settle shows the row that the tree cursor stands on.
 func (c *Cursor) settle(ok bool, err error) (bool, error) {
 	c.on = false
+	if err == nil && !c.tried {
+		if err = c.tx.sees(c.x.table); err == nil {
+			err = c.x.usable(c.tx)
+		}
+		c.tried = err == nil
+	}
 	if err != nil || !ok {
 		return false, err
 	}

@@ -41,7 +41,8 @@ type Database struct {
 	unmade bool // its making was interrupted; guarded by Instance.openMu
 
 	tableMu sync.RWMutex
-	tables  map[string]*Table
+	names   map[string][]*tableName
+	dropped []*droppedTree
 	catalog *Table
 	shadow  *Table
 	lastObj atomic.Uint32
@@ -118,7 +119,7 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 
 // openFiles opens the three files of a database.
 func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Database, error) {
-	db := &Database{in: in, id: id, name: name, path: path, tables: make(map[string]*Table)}
+	db := &Database{in: in, id: id, name: name, path: path, names: make(map[string][]*tableName)}
 	var err error
 	if db.f, err = in.o.FS.OpenFile(path, os.O_RDWR|flag, 0o600); err != nil {
 		return nil, err

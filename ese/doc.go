@@ -28,6 +28,10 @@
 //     again, and recovery tells what became of the last commits.
 //  6. A full disk refuses changes (ErrLogDiskFull, ErrDiskFull) and leaves no trace of them;
 //     what has begun can always commit or roll back, and reads go on.
+//  7. The schema is part of the snapshot: a transaction sees tables, columns and indexes as they
+//     were when it began, and its own changes of them. Writers keep an index up to date from
+//     the commit that made it, though they may not read by it before it is built; a dropped
+//     tree keeps its pages until no snapshot is older than the drop.
 //
 // Limits: rows of 3,478 bytes at 8 KiB pages without their long values (15,746 at 32 KiB); index
 // keys of 2,000 bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.

@@ -6,6 +6,7 @@ import (
 	"pillarbox/ese/internal/btree"
 	"pillarbox/ese/internal/cache"
 	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/record"
 	"pillarbox/ese/internal/redo"
 	"pillarbox/ese/internal/stream"
 	"pillarbox/ese/internal/version"
@@ -53,6 +54,10 @@ var (
 
 	// ErrTxDone: the transaction has ended.
 	ErrTxDone = errors.New("transaction has ended")
+	// ErrBuilding: the index is not complete in the transaction's snapshot.
+	ErrBuilding = errors.New("index is being built: wait for Index.State to be ready, or use another")
+	// ErrNotASCII: a text key holds what has no order that is the same everywhere.
+	ErrNotASCII = record.ErrNotASCII
 	// ErrTooDeep: more than seven levels of savepoints.
 	ErrTooDeep = errors.New("transaction nested deeper than 7 levels (-1103): release a savepoint first")
 	// ErrSavepoint: the savepoint was released, or one around it was rolled back.

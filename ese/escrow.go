@@ -13,8 +13,8 @@ func (tx *Tx) Add(t *Table, c *Column, delta int64, key ...Value) error {
 	if err := tx.writable(); err != nil {
 		return err
 	}
-	if !c.escrow {
-		return fmt.Errorf("add to %s of %s: %w: not an escrow column", c.name, t.name, ErrSchema)
+	if !c.escrow || !c.seen(&tx.v) {
+		return fmt.Errorf("add to %s of %s: %w: not an escrow column", c.name, t.Name(), ErrSchema)
 	}
 	pk, err := t.primary.searchKey(nil, key)
 	if err != nil {
@@ -29,9 +29,9 @@ func (tx *Tx) Add(t *Table, c *Column, delta int64, key ...Value) error {
 	if err != nil {
 		return t.opError("add in", t.primary, err)
 	}
-	off, ok := v.rec.Place(t.layout, c.id)
-	if !ok {
-		return fmt.Errorf("add to %s of %s: %w: the row has no number there", c.name, t.name, ErrBadValue)
+	off, ok := v.rec.Place(t.s.Load().layout, c.id)
+	if !ok { // older than the column: the first addition makes its place
+		return tx.updateKey(t.NewRow().Set(c, Int(v.Int(c)+delta)), pk)
 	}
 	d := logrec.Delta{Off: off, Width: c.typ.FixedSize(), By: delta}
 	if err := t.tree.Add(&tx.v, pk, d); err != nil {

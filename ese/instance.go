@@ -293,10 +293,21 @@ func (in *Instance) Close() error {
 	in.openMu.Lock()
 	defer in.openMu.Unlock()
 	in.halt() // first, so that a background transaction still ends by itself
+	if in.closed.Load() {
+		return nil
+	}
+	var err error
+	if in.Err() == nil && in.versions.Active() == 0 && !in.o.ReadOnly {
+		if err = in.freeDropped(-1); noSpace(err) { // by transactions as well
+			err = nil // what is dropped stays on its list
+		}
+	}
 	if in.closed.Swap(true) {
 		return nil
 	}
-	err := in.Err()
+	if err == nil {
+		err = in.Err()
+	}
 	if in.dismounted.Load() {
 		err = nil // the databases are in Clean Shutdown already
 	} else if in.o.ReadOnly {

@@ -25,8 +25,9 @@ func lidOf(b []byte) uint32 {
 
 // writeLV stores a long value and returns its id as records hold it.
 func (t *Table) writeLV(tx *Tx, data []byte) ([]byte, error) {
-	if t.lv == nil {
-		return nil, fmt.Errorf("table %s has no long-value tree: %w", t.name, ErrSchema)
+	lv := t.lv.Load()
+	if lv == nil {
+		return nil, fmt.Errorf("table %s has no long-value tree: %w", t.Name(), ErrSchema)
 	}
 	if uint64(len(data)) > math.MaxInt32 {
 		return nil, fmt.Errorf("%w: long value of %d bytes", ErrTooBig, len(data))
@@ -36,13 +37,13 @@ func (t *Table) writeLV(tx *Tx, data []byte) ([]byte, error) {
 	root := make([]byte, 8)
 	binary.LittleEndian.PutUint32(root, 1)
 	binary.LittleEndian.PutUint32(root[4:], uint32(len(data)))
-	if err := t.lv.Insert(&tx.v, key, root); err != nil {
+	if err := lv.Insert(&tx.v, key, root); err != nil {
 		return nil, err
 	}
 	step := chunkSize(t.db.in.o.PageSize)
 	for off := 0; off < len(data); off += step {
 		k := binary.BigEndian.AppendUint32(key[:4:4], uint32(off))
-		if err := t.lv.Insert(&tx.v, k, data[off:min(off+step, len(data))]); err != nil {
+		if err := lv.Insert(&tx.v, k, data[off:min(off+step, len(data))]); err != nil {
 			return nil, err
 		}
 	}
@@ -55,14 +56,14 @@ func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
 		return dst, ErrTxDone
 	}
 	lid := lidOf(id)
-	if t.lv == nil || lid == 0 {
-		return dst, fmt.Errorf("table %s: malformed long-value id %x", t.name, id)
+	if t.lv.Load() == nil || lid == 0 {
+		return dst, fmt.Errorf("table %s: malformed long-value id %x", t.Name(), id)
 	}
 	size, found := -1, 0
 	err := t.eachLV(tx, lid, func(key, data []byte) error {
 		if len(key) == 4 {
 			if len(data) < 8 {
-				return fmt.Errorf("table %s: long value %d: root of %d bytes", t.name, lid, len(data))
+				return fmt.Errorf("table %s: long value %d: root of %d bytes", t.Name(), lid, len(data))
 			}
 			size = int(binary.LittleEndian.Uint32(data[4:]))
 			return nil
@@ -72,14 +73,14 @@ func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
 		return nil
 	})
 	if err == nil && found != size {
-		err = fmt.Errorf("table %s: long value %d has %d bytes, its root says %d", t.name, lid, found, size)
+		err = fmt.Errorf("table %s: long value %d has %d bytes, its root says %d", t.Name(), lid, found, size)
 	}
 	return dst, err
 }
 
 // eachLV calls fn for the root and the chunks of a long value.
 func (t *Table) eachLV(tx *Tx, lid uint32, fn func(key, data []byte) error) error {
-	c := t.lv.NewCursor(&tx.v)
+	c := t.lv.Load().NewCursor(&tx.v)
 	defer c.Release()
 	from := binary.BigEndian.AppendUint32(nil, lid)
 	ok, err := c.Seek(from)
@@ -104,7 +105,7 @@ func (t *Table) deleteLV(tx *Tx, lid uint32) error {
 		return err
 	}
 	for _, k := range keys {
-		if err := t.lv.Delete(&tx.v, k); err != nil {
+		if err := t.lv.Load().Delete(&tx.v, k); err != nil {
 			return err
 		}
 	}

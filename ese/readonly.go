@@ -17,7 +17,7 @@ func (in *Instance) openReadOnly(name, path string) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &Database{in: in, id: id, name: name, path: path, tables: make(map[string]*Table)}
+	db := &Database{in: in, id: id, name: name, path: path, names: make(map[string][]*tableName)}
 	if db.f, err = in.o.FS.OpenFile(path, os.O_RDONLY, 0); err != nil {
 		return nil, err
 	}

@@ -346,7 +346,7 @@ func (in *Instance) undo(r *redo.Redo) error {
 	u := &redo.Undoer{
 		Log: in.log, Read: in.log.ReadAt, NowMS: in.nowMS,
 		Tree:     func(rec *logrec.NodeRec) (*btree.Tree, error) { return in.treeOfRecord(rec) },
-		FreeTree: in.freeTree,
+		FreeTree: func(rec *logrec.TreeRec) (LogPos, error) { return in.freeTree(rec, true) },
 	}
 	if err := u.Undo(r.Losers); err != nil {
 		return err
@@ -376,8 +376,9 @@ func (in *Instance) treeOfRecord(rec *logrec.NodeRec) (*btree.Tree, error) {
 	return db.openTree(rec.Obj, rec.Root, nonUnique), nil
 }
 
-// freeTree gives a tree's pages back to its parent and logs rec with it.
-func (in *Instance) freeTree(rec *logrec.TreeRec) (LogPos, error) {
+// freeTree gives a tree's pages back to its parent and logs rec with it. undo: a rollback
+// needs it.
+func (in *Instance) freeTree(rec *logrec.TreeRec, undo bool) (LogPos, error) {
 	in.dbMu.RLock()
 	db := in.dbs[rec.DB]
 	in.dbMu.RUnlock()
@@ -387,7 +388,7 @@ func (in *Instance) freeTree(rec *logrec.TreeRec) (LogPos, error) {
 	db.space.Lock()
 	defer db.space.Unlock()
 	m := in.env.NewMtr()
-	m.Tree, m.Undo = rec, true
+	m.Tree, m.Undo = rec, undo
 	if err := db.space.FreeTree(m, rec.Root, rec.Parent); err != nil {
 		m.Abort()
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"pillarbox/ese/internal/record"
 )
@@ -19,15 +20,24 @@ type Row struct {
 	fields []record.Field
 	arena  []byte
 	rec    []byte
+
+	number uint64
 }
+
+// Assigned is the number that the last insertion gave to the auto-increment column.
+func (r *Row) Assigned() int64 { return int64(r.number) }
 
 // NewRow returns an empty row of the table.
 func (t *Table) NewRow() *Row {
-	return &Row{t: t, vals: make([]Value, len(t.cols)), set: make([]bool, len(t.cols))}
+	n := len(t.s.Load().cols)
+	return &Row{t: t, vals: make([]Value, n), set: make([]bool, n)}
 }
 
 // Set gives a column a value; Null() clears it.
 func (r *Row) Set(c *Column, v Value) *Row {
+	for c.pos >= len(r.vals) { // the column is younger than the row
+		r.vals, r.set = append(r.vals, Value{}), append(r.set, false)
+	}
 	r.vals[c.pos], r.set[c.pos] = v, true
 	return r
 }
@@ -55,9 +65,12 @@ func (v *RowView) IsNull(c *Column) bool {
 
 // field finds a column's bytes; sep is set when they are the id of a long value.
 func (v *RowView) field(c *Column) (b []byte, sep, ok bool) {
+	if c.def != nil && !v.rec.Present(c.id) {
+		return c.def, false, true
+	}
 	switch {
 	case c.id.IsFixed():
-		b, ok = v.rec.Fixed(v.t.layout, c.id)
+		b, ok = v.rec.Fixed(v.t.s.Load().layout, c.id)
 	case c.id.IsVar():
 		b, ok = v.rec.Var(c.id)
 	default:
@@ -106,7 +119,7 @@ func (v *RowView) Blob(c *Column, dst []byte) ([]byte, error) {
 // parse makes the view of a stored record.
 func (v *RowView) parse(raw []byte) error {
 	if err := v.rec.Parse(raw, v.t.db.in.largePages()); err != nil {
-		return fmt.Errorf("table %s: %w", v.t.name, err)
+		return fmt.Errorf("table %s: %w", v.t.Name(), err)
 	}
 	return nil
 }
@@ -119,45 +132,109 @@ const maxInlineLong = 1023
 // Long values that do not fit are written to the long-value tree; dropped collects the ids
 // of those that the new record no longer refers to.
 func (r *Row) encode(tx *Tx, old *RowView) (rec []byte, dropped []uint32, err error) {
-	t := r.t
+	s := r.t.s.Load()
 	fields, arena := r.fields[:0], r.arena[:0]
 	defer func() { r.fields, r.arena = fields, arena }()
-	for _, c := range t.cols {
+	for _, c := range s.byID {
+		set := c.pos < len(r.set) && r.set[c.pos]
+		if !c.seen(&tx.v) {
+			if set {
+				return nil, nil, fmt.Errorf("column %s of %s is not in the transaction's snapshot: %w", c.name, r.t.Name(), ErrNotFound)
+			}
+			continue
+		}
 		f := record.Field{ID: c.id, LongValue: c.long()}
-		if old != nil && !r.set[c.pos] {
-			b, sep, ok := old.field(c)
-			if !ok {
+		if old != nil && !set {
+			if !old.keep(c, &f) {
 				continue
 			}
-			f.Data, f.Separated = b, sep
 			fields = append(fields, f)
 			continue
 		}
-		if old != nil && c.long() {
-			if b, sep, ok := old.field(c); ok && sep {
-				dropped = append(dropped, lidOf(b))
-			}
-		}
-		v := r.vals[c.pos]
-		if c.escrow && !r.set[c.pos] {
-			v = Int(0)
-		}
-		if v.IsNull() {
-			if c.notNil {
-				return nil, nil, fmt.Errorf("%w: column %s of %s must not be NULL", ErrBadValue, c.name, t.name)
-			}
-			continue
+		if !set && old == nil && c.def != nil && c.id.IsTagged() {
+			continue // it costs nothing
 		}
 		n := len(arena)
-		var ok bool
-		if arena, ok = v.appendTo(arena, c.typ); !ok || !c.long() && !c.id.IsFixed() && v.byteLen() > maxShort(c) {
-			return nil, nil, fmt.Errorf("%w: column %s of %s", ErrBadValue, c.name, t.name)
+		if arena, f.Null, err = r.value(tx, c, set, arena); err != nil {
+			return nil, nil, err
+		}
+		if f.Null && c.def == nil {
+			continue
 		}
 		f.Data = arena[n:len(arena):len(arena)]
 		fields = append(fields, f)
 	}
-	rec, err = r.fit(tx, fields)
+	if old != nil {
+		dropped = old.separated(fields)
+	}
+	rec, err = r.fit(tx, s.layout, fields)
 	return rec, dropped, err
+}
+
+// value appends the value that a column gets in an insertion or is set to.
+func (r *Row) value(tx *Tx, c *Column, set bool, arena []byte) (out []byte, null bool, err error) {
+	if c.auto {
+		if set {
+			return arena, false, fmt.Errorf("%w: column %s of %s numbers the rows itself", ErrBadValue, c.name, r.t.Name())
+		}
+		if r.number, err = tx.nextNumber(r.t, c); err != nil {
+			return arena, false, err
+		}
+		out, _ = Int(r.number).appendTo(arena, c.typ)
+		return out, false, nil
+	}
+	if !set && c.def != nil {
+		return append(arena, c.def...), false, nil
+	}
+	v := Value{}
+	if set {
+		v = r.vals[c.pos]
+	}
+	if v.IsNull() {
+		if c.notNil {
+			return arena, false, fmt.Errorf("%w: column %s of %s must not be NULL", ErrBadValue, c.name, r.t.Name())
+		}
+		return arena, true, nil
+	}
+	out, ok := v.appendTo(arena, c.typ)
+	if !ok || !c.long() && c.typ.FixedSize() == 0 && v.byteLen() > maxShort(c) {
+		return arena, false, fmt.Errorf("%w: column %s of %s", ErrBadValue, c.name, r.t.Name())
+	}
+	return out, false, nil
+}
+
+// keep makes f what a column has in the old row; false when that takes no place in the record.
+func (v *RowView) keep(c *Column, f *record.Field) bool {
+	if c.def == nil {
+		var ok bool
+		f.Data, f.Separated, ok = v.field(c)
+		return ok
+	}
+	if !v.rec.Present(c.id) && c.id.IsTagged() {
+		return false
+	}
+	b, sep, ok := v.field(c)
+	f.Data, f.Separated, f.Null = b, sep, !ok
+	return true
+}
+
+// separated returns the ids of the long values that the record refers to, those in fields
+// left out.
+func (v *RowView) separated(fields []record.Field) (out []uint32) {
+	v.rec.EachTagged(func(_ record.ColumnID, tg record.Tagged) bool {
+		if tg.Separated {
+			out = append(out, lidOf(tg.Data))
+		}
+		return true
+	})
+	for i := range fields {
+		if f := &fields[i]; f.Separated && len(out) > 0 {
+			if at := slices.Index(out, lidOf(f.Data)); at >= 0 {
+				out = slices.Delete(out, at, at+1)
+			}
+		}
+	}
+	return out
 }
 
 // maxShort is the longest value of a variable or short tagged column, in bytes.
@@ -170,7 +247,7 @@ func maxShort(c *Column) int {
 
 // fit moves long values out of the record: all above maxInlineLong, then the longest until
 // the record fits its half page.
-func (r *Row) fit(tx *Tx, fields []record.Field) ([]byte, error) {
+func (r *Row) fit(tx *Tx, layout *record.Layout, fields []record.Field) ([]byte, error) {
 	limit := r.t.maxRecord()
 	for {
 		worst := -1
@@ -181,7 +258,7 @@ func (r *Row) fit(tx *Tx, fields []record.Field) ([]byte, error) {
 			}
 		}
 		if worst < 0 || len(fields[worst].Data) <= maxInlineLong {
-			rec, err := r.t.layout.Encode(r.rec[:0], fields, r.t.db.in.largePages())
+			rec, err := layout.Encode(r.rec[:0], fields, r.t.db.in.largePages())
 			if err == nil && len(rec) <= limit {
 				r.rec = rec
 				return rec, nil
@@ -190,7 +267,7 @@ func (r *Row) fit(tx *Tx, fields []record.Field) ([]byte, error) {
 				return nil, err
 			}
 			if worst < 0 {
-				return nil, fmt.Errorf("row of table %s: %w", r.t.name, ErrTooBig)
+				return nil, fmt.Errorf("row of table %s: %w", r.t.Name(), ErrTooBig)
 			}
 		}
 		lid, err := r.t.writeLV(tx, fields[worst].Data)

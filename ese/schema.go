@@ -1,7 +1,9 @@
 package ese
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"pillarbox/ese/internal/btree"
@@ -13,13 +15,19 @@ import (
 type ColumnDef struct {
 	Name string // at most 64 bytes
 	Type ColumnType
-	// Tagged keeps a Binary or Text column among the tagged ones: it then costs nothing where
-	// it is NULL. LongBinary and LongText are always tagged.
+	// Tagged keeps the column among the tagged ones: it then costs nothing where it is NULL or
+	// has its default. LongBinary and LongText are always tagged.
 	Tagged  bool
 	NotNull bool
 	// Escrow makes an integer of 4 or 8 bytes a sum that many transactions may add to at the
 	// same time (Tx.Add). It is never NULL, 0 when not set, and in no index.
 	Escrow bool
+	// AutoIncrement gives each inserted row the next number of an integer of 4 or 8 bytes:
+	// unique, rising, never used again. Row.Assigned tells it. At most one column of a table.
+	AutoIncrement bool
+	// Default is what rows have that do not set the column, also those that were there before
+	// it. At most 255 bytes.
+	Default Value
 }
 
 // IndexColumn is one segment of an index key.
@@ -47,14 +55,18 @@ type TableDef struct {
 	Indexes []IndexDef
 }
 
-// Column is a column of a table.
+// Column is a column of a table. A handle stays good as long as the instance is open; using
+// it in a transaction that does not see the column is an error.
 type Column struct {
 	id     record.ColumnID
 	typ    ColumnType
 	name   string
-	pos    int // in Table.cols
+	pos    int // in schema.cols
 	notNil bool
 	escrow bool
+	auto   bool
+	def    []byte // what rows without the column have; nil: NULL
+	life
 }
 
 // Name is the column's name.
@@ -80,6 +92,8 @@ type Index struct {
 	sparse bool
 	prim   bool
 	tree   *btree.Tree
+	life
+	build *build // nil: its entries were there from the beginning
 }
 
 // Name is the index's name.
@@ -88,24 +102,35 @@ func (x *Index) Name() string { return x.name }
 // Table is the table it belongs to.
 func (x *Index) Table() *Table { return x.table }
 
-// Table is a table of a database. It is safe for concurrent use.
+// Table is a table of a database. It is safe for concurrent use. A handle stays good while
+// columns and indexes come and go, and when the table is renamed.
 type Table struct {
 	db      *Database
-	name    string
+	label   atomic.Pointer[string]
 	obj     page.ObjID
 	root    page.No
-	cols    []*Column // by id
-	byName  map[string]*Column
-	layout  *record.Layout
 	primary *Index
-	second  []*Index
 	tree    *btree.Tree
-	lv      *btree.Tree // long values; nil when the table has no long column
+	s       atomic.Pointer[schema]
+	lv      atomic.Pointer[btree.Tree] // long values; nil when the table never had a long column
 	nextLID atomic.Uint32
+	numbers numbers // of the auto-increment column
+	life
+}
+
+// schema is all columns and indexes that any transaction may still see. It is never changed,
+// only replaced under Database.tableMu.
+type schema struct {
+	cols   []*Column // by position: in the order they were made
+	byID   []*Column
+	last   [3]record.ColumnID // highest id of a fixed, variable, tagged column, dropped ones too
+	sizes  []int              // of the fixed columns from 1 on, dropped ones too
+	layout *record.Layout
+	second []*Index
 }
 
 // Name is the table's name.
-func (t *Table) Name() string { return t.name }
+func (t *Table) Name() string { return *t.label.Load() }
 
 // Database is where the table lies.
 func (t *Table) Database() *Database { return t.db }
@@ -113,103 +138,134 @@ func (t *Table) Database() *Database { return t.db }
 // Primary is the clustered index.
 func (t *Table) Primary() *Index { return t.primary }
 
-// Columns returns the columns by id.
-func (t *Table) Columns() []*Column { return t.cols }
-
-// Column finds a column by name.
-func (t *Table) Column(name string) (*Column, error) {
-	if c := t.byName[name]; c != nil {
-		return c, nil
+// Columns returns the columns, as transactions that begin now see them.
+func (t *Table) Columns() []*Column {
+	var out []*Column
+	for _, c := range t.s.Load().cols {
+		if c.current() {
+			out = append(out, c)
+		}
 	}
-	return nil, fmt.Errorf("column %s of table %s: %w", name, t.name, ErrNotFound)
+	return out
 }
 
-// Index finds an index by name.
-func (t *Table) Index(name string) (*Index, error) {
-	if t.primary.name == name {
-		return t.primary, nil
+// Column finds a column by name, as transactions that begin now see it.
+func (t *Table) Column(name string) (*Column, error) {
+	if c := t.col(name); c != nil {
+		return c, nil
 	}
-	for _, x := range t.second {
+	return nil, fmt.Errorf("column %s of table %s: %w", name, t.Name(), ErrNotFound)
+}
+
+// col is Column for names that are known to be there.
+func (t *Table) col(name string) *Column {
+	for _, c := range t.s.Load().cols {
+		if c.name == name && c.current() {
+			return c
+		}
+	}
+	return nil
+}
+
+// Indexes returns the indexes, as transactions that begin now see them; the primary first.
+func (t *Table) Indexes() []*Index {
+	out := []*Index{t.primary}
+	for _, x := range t.s.Load().second {
+		if x.current() {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// Index finds an index by name, as transactions that begin now see it.
+func (t *Table) Index(name string) (*Index, error) {
+	for _, x := range t.Indexes() {
 		if x.name == name {
 			return x, nil
 		}
 	}
-	return nil, fmt.Errorf("index %s of table %s: %w", name, t.name, ErrNotFound)
+	return nil, fmt.Errorf("index %s of table %s: %w", name, t.Name(), ErrNotFound)
 }
 
-// assignIDs gives each column its id by type.
-func assignIDs(defs []ColumnDef) ([]record.ColumnID, error) {
-	fixed, variable, tagged := record.FirstFixed, record.FirstVar, record.FirstTagged
-	ids := make([]record.ColumnID, len(defs))
-	for i, d := range defs {
-		switch {
-		case d.Type.FixedSize() > 0:
-			ids[i] = fixed
-			fixed++
-		case d.Type.IsLong() || d.Tagged:
-			ids[i] = tagged
-			tagged++
-		case d.Type == Binary || d.Type == Text:
-			ids[i] = variable
-			variable++
-		default:
-			return nil, fmt.Errorf("%w: column %s has type %d", ErrSchema, d.Name, d.Type)
-		}
+// classOf tells the class of a column's id: fixed, variable or tagged.
+func classOf(id record.ColumnID) int {
+	switch {
+	case id.IsFixed():
+		return 0
+	case id.IsVar():
+		return 1
 	}
-	if fixed > record.LastFixed+1 || variable > record.LastVar+1 {
-		return nil, fmt.Errorf("%w: at most 127 fixed and 128 variable columns", ErrSchema)
-	}
-	return ids, nil
+	return 2
 }
 
-// checkColumn refuses columns that cannot be stored.
-func checkColumn(c *ColumnDef) error {
-	if !c.Escrow {
-		return nil
+// newSchema is the schema of a table without columns.
+func newSchema() *schema {
+	return &schema{
+		last:   [3]record.ColumnID{record.FirstFixed - 1, record.FirstVar - 1, record.FirstTagged - 1},
+		layout: record.NewLayout(nil),
 	}
-	switch c.Type {
-	case Long, UnsignedLong, LongLong, UnsignedLongLong, Currency:
-		return nil
-	}
-	return fmt.Errorf("%w: escrow column %s is no integer of 4 or 8 bytes", ErrSchema, c.Name)
 }
 
-// checkDef refuses definitions that cannot be stored.
-func checkDef(def *TableDef) error {
-	if def.Name == "" || len(def.Name) > maxName {
-		return fmt.Errorf("%w: table name %q", ErrSchema, def.Name)
+// nextID is the id of a further column. Ids are never used again: old rows hold values of
+// dropped columns.
+func (s *schema) nextID(d *ColumnDef) (record.ColumnID, error) {
+	class := 2
+	switch {
+	case d.Type.IsLong() || d.Tagged:
+	case d.Type.FixedSize() > 0:
+		class = 0
+	case d.Type == Binary || d.Type == Text:
+		class = 1
+	default:
+		return 0, fmt.Errorf("%w: column %s has type %d", ErrSchema, d.Name, d.Type)
 	}
-	names, sums := make(map[string]bool), make(map[string]bool)
-	for _, c := range def.Columns {
-		if c.Name == "" || len(c.Name) > maxName || names[c.Name] {
-			return fmt.Errorf("%w: column name %q of table %s", ErrSchema, c.Name, def.Name)
-		}
-		names[c.Name], sums[c.Name] = true, c.Escrow
-		if err := checkColumn(&c); err != nil {
-			return fmt.Errorf("table %s: %w", def.Name, err)
+	id := s.last[class] + 1
+	if id == record.FirstVar && class == 0 || id == record.FirstTagged && class == 1 || id > lastTagged {
+		return 0, fmt.Errorf("%w: a table has at most 127 fixed and 128 variable columns, dropped ones counted", ErrSchema)
+	}
+	return id, nil
+}
+
+// lastTagged is the highest column id (ESE: ccolTaggedMost).
+const lastTagged record.ColumnID = 0xfee0
+
+// with is the schema with further columns, whose ids are set.
+func (s *schema) with(cols ...*Column) *schema {
+	n := *s
+	n.cols = append(s.cols[:len(s.cols):len(s.cols)], cols...)
+	for i, c := range n.cols {
+		if c.pos != i { // others may be reading those that were there
+			c.pos = i
 		}
 	}
-	primaries := 0
-	for _, x := range def.Indexes {
-		if x.Name == "" || len(x.Name) > maxName || len(x.Columns) == 0 || len(x.Columns) > 12 {
-			return fmt.Errorf("%w: index %q of table %s", ErrSchema, x.Name, def.Name)
-		}
-		for _, c := range x.Columns {
-			if !names[c.Name] {
-				return fmt.Errorf("%w: index %s of table %s: no column %s", ErrSchema, x.Name, def.Name, c.Name)
-			}
-			if sums[c.Name] {
-				return fmt.Errorf("%w: index %s of table %s: escrow column %s cannot be a key", ErrSchema, x.Name, def.Name, c.Name)
-			}
-		}
-		if x.Primary {
-			primaries++
-		}
+	n.byID = slices.Clone(n.cols)
+	slices.SortFunc(n.byID, func(a, b *Column) int { return cmp.Compare(a.id, b.id) })
+	n.sizes = s.sizes[:len(s.sizes):len(s.sizes)]
+	for _, c := range cols {
+		n.reserve(c.id, c.typ.FixedSize())
 	}
-	if primaries != 1 {
-		return fmt.Errorf("%w: table %s needs one primary index", ErrSchema, def.Name)
+	n.layout = record.NewLayout(n.sizes)
+	return &n
+}
+
+// reserve keeps a column's id and place for ever.
+func (s *schema) reserve(id record.ColumnID, size int) {
+	class := classOf(id)
+	s.last[class] = max(s.last[class], id)
+	if class == 0 {
+		for len(s.sizes) < int(id) {
+			s.sizes = append(s.sizes, 0)
+		}
+		s.sizes[id-1] = size
 	}
-	return nil
+}
+
+// withIndexes is the schema with other secondary indexes.
+func (s *schema) withIndexes(second []*Index) *schema {
+	n := *s
+	n.second = second
+	return &n
 }
 
 const maxName = 64

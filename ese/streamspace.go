@@ -113,10 +113,10 @@ func (s *streamSpace) load(tx *Tx) error {
 	if s.looseT, err = s.db.Table(looseTable); err != nil {
 		return err
 	}
-	o, sp, l := s.owner.byName, s.space.byName, s.looseT.byName
-	s.cStream, s.cOffset, s.cPage, s.cPages, s.cBytes = o["Stream"], o["Offset"], o["Page"], o["Pages"], o["Bytes"]
-	s.cRegion, s.cMap = sp["Region"], sp["Map"]
-	s.cLoose, s.cKind, s.cUntil = l["Stream"], l["Kind"], l["Until"]
+	o, sp, l := s.owner.col, s.space.col, s.looseT.col
+	s.cStream, s.cOffset, s.cPage, s.cPages, s.cBytes = o("Stream"), o("Offset"), o("Page"), o("Pages"), o("Bytes")
+	s.cRegion, s.cMap = sp("Region"), sp("Map")
+	s.cLoose, s.cKind, s.cUntil = l("Stream"), l("Kind"), l("Until")
 	s.regions = nil
 	last := stream.PageNo(0)
 	there, from := s.db.stream.EndRedo()
@@ -151,7 +151,7 @@ func (s *streamSpace) load(tx *Tx) error {
 			return err
 		}
 		if ok {
-			s.nextID = max(s.nextID, StreamID(c.Row().Int(t.byName["Stream"]))+1)
+			s.nextID = max(s.nextID, StreamID(c.Row().Int(t.col("Stream")))+1)
 		}
 	}
 	s.firstID = s.nextID

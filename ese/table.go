@@ -2,6 +2,7 @@ package ese
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"pillarbox/ese/internal/btree"
@@ -27,7 +28,7 @@ func (x *Index) key(dst []byte, v *RowView) (key []byte, ok bool, err error) {
 			return nil, false, nil
 		}
 		if !has && x.prim {
-			return nil, false, fmt.Errorf("%w: primary key column %s of %s is NULL", ErrBadValue, c.name, x.table.name)
+			return nil, false, fmt.Errorf("%w: primary key column %s of %s is NULL", ErrBadValue, c.name, x.table.Name())
 		}
 		key, err = record.AppendKey(key, c.typ, b, !has, x.desc[i], c.fixedBytes())
 		if err != nil {
@@ -90,6 +91,9 @@ func (tx *Tx) fallBack(mark int, err error) error {
 
 func (tx *Tx) insert(r *Row) error {
 	t := r.t
+	if err := tx.sees(t); err != nil {
+		return err
+	}
 	rec, _, err := r.encode(tx, nil)
 	if err != nil {
 		return err
@@ -106,7 +110,10 @@ func (tx *Tx) insert(r *Row) error {
 	if err := t.tree.Insert(&tx.v, pk, rec); err != nil {
 		return t.opError("insert into", t.primary, err)
 	}
-	for _, x := range t.second {
+	for _, x := range t.s.Load().second {
+		if !x.kept(tx) {
+			continue
+		}
 		k, ok, err := x.key(tx.ik[:0], &v)
 		if err != nil {
 			return err
@@ -123,7 +130,7 @@ func (tx *Tx) insert(r *Row) error {
 }
 
 func (t *Table) opError(op string, x *Index, err error) error {
-	return fmt.Errorf("%s %s (index %s): %w", op, t.name, x.name, err)
+	return fmt.Errorf("%s %s (index %s): %w", op, t.Name(), x.name, err)
 }
 
 // Get finds a row by its whole primary key and makes view show it. buf is reused memory for
@@ -142,6 +149,9 @@ func (tx *Tx) Get(t *Table, view *RowView, buf *[]byte, key ...Value) (bool, err
 
 // getKey is Get by a ready primary key.
 func (tx *Tx) getKey(t *Table, view *RowView, buf *[]byte, pk []byte) (bool, error) {
+	if err := tx.sees(t); err != nil {
+		return false, err
+	}
 	b, ok, err := t.tree.Get(&tx.v, pk, (*buf)[:0])
 	*buf = b
 	if err != nil || !ok {
@@ -199,12 +209,15 @@ func (tx *Tx) update(r *Row, pk []byte) error {
 		return err
 	}
 	if !bytes.Equal(pk, newPK) {
-		return fmt.Errorf("update %s: %w: the primary key cannot change; delete and insert", t.name, ErrBadValue)
+		return fmt.Errorf("update %s: %w: the primary key cannot change; delete and insert", t.Name(), ErrBadValue)
 	}
 	if err := t.tree.Replace(&tx.v, pk, rec); err != nil {
 		return t.opError("update", t.primary, err)
 	}
-	for _, x := range t.second {
+	for _, x := range t.s.Load().second {
+		if !x.kept(tx) {
+			continue
+		}
 		if err := x.move(tx, pk, &old, &now); err != nil {
 			return t.opError("update", x, err)
 		}
@@ -228,7 +241,7 @@ func (x *Index) move(tx *Tx, pk []byte, old, now *RowView) error {
 		return err
 	}
 	if had {
-		if err := x.tree.Delete(&tx.v, x.entry(was, pk)); err != nil {
+		if err := x.cut(tx, was, pk); err != nil {
 			return err
 		}
 	}
@@ -236,6 +249,22 @@ func (x *Index) move(tx *Tx, pk []byte, old, now *RowView) error {
 		return x.tree.Insert(&tx.v, is, pk)
 	}
 	return nil
+}
+
+// cut removes a row's entry. While the index is being built it may not be there yet, and the
+// key may lead to another row's.
+func (x *Index) cut(tx *Tx, key, pk []byte) error {
+	if !x.partial() {
+		return x.tree.Delete(&tx.v, x.entry(key, pk))
+	}
+	own, err := x.owns(tx, key, pk)
+	if err == nil && own {
+		err = x.tree.Delete(&tx.v, x.entry(key, pk))
+	}
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // entry is what finds an index entry: the key, in a non-unique index with the primary key.
@@ -282,25 +311,23 @@ func (tx *Tx) remove(t *Table, pk []byte) error {
 	if err := t.tree.Delete(&tx.v, pk); err != nil {
 		return t.opError("delete from", t.primary, err)
 	}
-	for _, x := range t.second {
+	for _, x := range t.s.Load().second {
+		if !x.kept(tx) {
+			continue
+		}
 		k, has, err := x.key(nil, &old)
 		if err != nil {
 			return err
 		}
 		if has {
-			if err := x.tree.Delete(&tx.v, x.entry(k, pk)); err != nil {
+			if err := x.cut(tx, k, pk); err != nil {
 				return t.opError("delete from", x, err)
 			}
 		}
 	}
-	for _, c := range t.cols {
-		if !c.long() {
-			continue
-		}
-		if b, sep, ok := old.field(c); ok && sep {
-			if err := t.deleteLV(tx, lidOf(b)); err != nil {
-				return err
-			}
+	for _, lid := range old.separated(nil) {
+		if err := t.deleteLV(tx, lid); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -239,7 +239,7 @@ func (tx *Tx) makeTree(db *Database, parent page.No, obj page.ObjID, f page.Flag
 func (tx *Tx) unmake(rec logrec.TreeRec) error {
 	clr := rec
 	clr.CLR, clr.UndoNext, clr.Prev = true, rec.Prev, tx.v.Last
-	pos, err := tx.in.freeTree(&clr)
+	pos, err := tx.in.freeTree(&clr, true)
 	if err == nil {
 		tx.v.Last = pos
 		tx.in.trees.Delete(version.MakeTreeID(rec.DB, uint32(rec.Obj)))

@@ -43,6 +43,7 @@ const (
 	IndexCrossProduct   = 0x2000
 	IndexNestedTable    = 0x8000
 	indexExtended       = 0x10000
+	indexBuilding       = 0x40000 // entries of rows may be missing
 	indexDotNetGUID     = 0x20000
 
 	segmentDescending = 0x40
@@ -306,7 +307,12 @@ func (t *Table) finish() error {
 		}
 	}
 	slices.SortFunc(t.Columns, func(a, b Column) int { return int(a.ID) - int(b.ID) })
-	return t.makeLayout()
+	if err := t.makeLayout(); err != nil {
+		return err
+	}
+	// A dropped column leaves its row behind, to keep its id and place.
+	t.Columns = slices.DeleteFunc(t.Columns, func(c Column) bool { return c.Type == 0 })
+	return nil
 }
 
 // makeLayout places the fixed columns where the catalog says. The place of a deleted column

@@ -79,6 +79,7 @@ type family struct {
 	id       page.ObjID
 	kind     page.Flags // the flags that all its pages have
 	children []*family
+	dropped  bool // its pages are nobody's, but not yet free
 }
 
 // families returns the tree of trees, from the database root on.
@@ -103,7 +104,37 @@ func (c *checker) families() *family {
 		}
 		top.children = append(top.children, f)
 	}
+	c.addDropped(top)
 	return top
+}
+
+// droppedTable is where Pillarbox lists dropped trees that still hold their pages.
+const droppedTable = "MSysPillarboxDropped"
+
+// addDropped adds the dropped trees to the families they lie in.
+func (c *checker) addDropped(top *family) {
+	t := c.db.byName[droppedTable]
+	if t == nil || len(t.Columns) < 3 {
+		return
+	}
+	// Damage of the table itself is found when its rows are checked.
+	_ = t.Rows(func(r Row) error {
+		var v [3]uint32
+		for i := range v {
+			vals, err := r.Values(&t.Columns[i], 4)
+			if err != nil || len(vals) != 1 || len(vals[0].Data) != 4 {
+				return err
+			}
+			v[i] = binary.LittleEndian.Uint32(vals[0].Data)
+		}
+		f := &family{name: t.Name, id: page.ObjID(v[0]), root: page.No(v[1]), dropped: true}
+		for _, p := range append([]*family{top}, top.children...) {
+			if p.root == page.No(v[2]) {
+				p.children = append(p.children, f)
+			}
+		}
+		return nil
+	})
 }
 
 // checkSpace works out the owner of every page, parents before their children.
@@ -147,8 +178,13 @@ func (c *checker) claimOne(f *family, parent page.ObjID, parentRoot page.No) err
 		return c.claimSingle(f, h, parent)
 	}
 	oe, ae := page.No(h.space), page.No(h.space)+1
-	owned := c.extents(oe, "OE", func(no page.No) { c.own(no, parent, f.id) })
-	if err := c.note(owned); err != nil {
+	owned := c.extents(oe, "OE", func(no page.No) {
+		c.own(no, parent, f.id)
+		if f.dropped && c.space.has(no) {
+			c.space.state[no] = stateUsed
+		}
+	})
+	if err := c.note(owned); err != nil || f.dropped {
 		return err
 	}
 	if !c.space.has(f.root) || c.space.owner[f.root] != f.id {

@@ -29,6 +29,9 @@ func (c *checker) checkTrees() error {
 	var run func(f *family) error
 	run = func(f *family) error {
 		c.table = f.name
+		if f.dropped {
+			return nil
+		}
 		if err := c.checkFamily(f); err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ type keyMaker struct {
 
 func newKeyMaker(t *Table, x *Index) (*keyMaker, error) {
 	k := &keyMaker{index: x}
-	k.partial = x.Conditional || x.Tuple || x.Flags&(IndexCrossProduct|IndexNestedTable) != 0
+	k.partial = x.Conditional || x.Tuple || x.Flags&(IndexCrossProduct|IndexNestedTable|indexBuilding) != 0
 	k.opaque = k.partial || x.Flags&(IndexLocalizedText|indexDotNetGUID) != 0 ||
 		(x.VarMost != 0 && x.VarMost < x.KeyMost)
 	for _, s := range x.Segments {

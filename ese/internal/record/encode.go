@@ -39,6 +39,12 @@ func NewLayout(fixedSizes []int) *Layout {
 	return l
 }
 
+// Start returns where a fixed column of the layout begins in a record.
+func (l *Layout) Start(id ColumnID) int {
+	start, _, _ := l.place(id)
+	return start
+}
+
 // place returns where a fixed column stands; ok is false for a column the layout lacks.
 func (l *Layout) place(id ColumnID) (start, end int, ok bool) {
 	i := int(id) - 1

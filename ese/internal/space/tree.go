@@ -95,6 +95,11 @@ func (s *Manager) FreeTree(m *btree.Mtr, root, parent page.No) error {
 		}
 	}
 	delete(s.roots, root)
+	for no, d := range s.roots { // trees inside of it are gone as well
+		if d.parent == root {
+			delete(s.roots, no)
+		}
+	}
 	return nil
 }
 

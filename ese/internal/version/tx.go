@@ -351,3 +351,28 @@ func (s *Store) findKept(end logrec.LogPos) {
 	s.commitMu.Unlock()
 	s.kept.Store(max(s.kept.Load(), uint64(pos)))
 }
+
+// Sees tells whether what another transaction did is part of what tx sees.
+func (tx *Tx) Sees(other *Tx) bool {
+	if other == tx {
+		return true
+	}
+	q := other.seq.Load()
+	return q != 0 && Seq(q) <= tx.Begin
+}
+
+// Committed is the number of the transaction's commit, 0 while it has none.
+func (tx *Tx) Committed() Seq { return Seq(tx.seq.Load()) }
+
+// OldestWriter is the oldest snapshot of the running read-write transactions, or the newest
+// commit's number when none runs.
+func (s *Store) OldestWriter() Seq {
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	for tx := s.now.head; tx != nil; tx = tx.next {
+		if !tx.ReadOnly {
+			return tx.Begin
+		}
+	}
+	return Seq(s.last.Load())
+}

@@ -52,15 +52,6 @@ const OpLock logrec.NodeOp = 0x40
 
 func (c *Change) size() int64 { return int64(len(c.Key)+len(c.Before)) + 176 }
 
-// seenBy tells whether the change is part of what tx sees.
-func (c *Change) seenBy(tx *Tx) bool {
-	if c.tx == tx {
-		return true
-	}
-	q := c.tx.seq.Load()
-	return q != 0 && Seq(q) <= tx.Begin
-}
-
 // Store is the version store of one instance.
 type Store struct {
 	limit  int64
@@ -203,7 +194,7 @@ func (s *Store) Conflict(tx *Tx, tree TreeID, key []byte, op logrec.NodeOp) erro
 		c = c.floor
 	}
 	for ; c != nil; c = c.older {
-		if !c.seenBy(tx) {
+		if !tx.Sees(c.tx) {
 			return tx.runInto(c)
 		}
 		if c.Op != logrec.NodeDelta {
@@ -310,7 +301,7 @@ func (s *Store) Visible(tx *Tx, tree TreeID, key []byte, exists bool, data []byt
 	defer sh.mu.RUnlock()
 	own := false // data is a copy that may be changed
 	for c := sh.newest(h, tree, key); c != nil; c = c.older {
-		seen := c.seenBy(tx)
+		seen := tx.Sees(c.tx)
 		switch {
 		case c.Op == logrec.NodeDelta:
 			if seen || !c.Delta.Fits(data) {

@@ -1,0 +1,292 @@
+package ese
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pillarbox/ese/internal/version"
+)
+
+// The building of an index that was added to a table with rows. It goes through the rows in
+// primary order, in short transactions: each locks some rows and puts in their entries. All
+// writers keep the index up to date meanwhile, so an entry may be there already, and one that
+// a writer wants to remove may not be there yet. Rows that change under it are left to the
+// next round. A crash loses only the place where it stood: beginning again finds the entries.
+
+// buildRows is how many rows one step locks.
+const buildRows = 128
+
+// IndexState tells how far an index is.
+type IndexState struct {
+	Ready bool
+	Rows  uint64 // gone through
+	Err   error  // why the building ended; the index is gone then
+}
+
+type build struct {
+	x    *Index
+	rows atomic.Uint64
+	// ready is the transaction that declared the index complete, seen as such from its commit.
+	ready atomic.Pointer[version.Tx]
+	err   atomic.Pointer[error]
+
+	mu   sync.Mutex // one step at a time
+	next []byte     // the primary key to go on at
+}
+
+func newBuild(x *Index) *build { return &build{x: x} }
+
+// State tells how far the index is, for transactions that begin now.
+func (x *Index) State() IndexState {
+	b := x.build
+	if b == nil {
+		return IndexState{Ready: true}
+	}
+	s := IndexState{Ready: b.complete(), Rows: b.rows.Load()}
+	if p := b.err.Load(); p != nil {
+		s.Err = *p
+	}
+	return s
+}
+
+// complete tells whether the index is ready for transactions that begin now.
+func (b *build) complete() bool {
+	r := b.ready.Load()
+	return r != nil && r.Committed() != 0
+}
+
+// usable refuses an index that the transaction does not see, or not complete.
+func (x *Index) usable(tx *Tx) error {
+	if x.dropped.Load() == nil && x.made == nil && x.build == nil {
+		return nil
+	}
+	if !x.seen(&tx.v) {
+		return fmt.Errorf("index %s of %s is not in the transaction's snapshot: %w", x.name, x.table.Name(), ErrNotFound)
+	}
+	if b := x.build; b != nil {
+		if r := b.ready.Load(); r == nil || !tx.v.Sees(r) {
+			return fmt.Errorf("index %s of %s: %w", x.name, x.table.Name(), ErrBuilding)
+		}
+	}
+	return nil
+}
+
+// kept tells whether the transaction keeps the index up to date: from its making's commit on,
+// whether the snapshot shows it or not, as long as the snapshot does not show its dropping.
+func (x *Index) kept(tx *Tx) bool {
+	if x.made != nil && x.made != &tx.v && !x.published() {
+		return false
+	}
+	d := x.dropped.Load()
+	return d == nil || !tx.v.Sees(d)
+}
+
+// partial tells that entries of rows may be missing.
+func (x *Index) partial() bool { return x.build != nil && !x.build.complete() }
+
+// BuildIndex builds an index to its end, or waits for the background to do so.
+func (in *Instance) BuildIndex(ctx context.Context, x *Index) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s := x.State()
+		if s.Ready || s.Err != nil {
+			return s.Err
+		}
+		if !x.current() {
+			return fmt.Errorf("build index %s: %w", x.name, ErrNotFound)
+		}
+		did, err := in.buildStep(x)
+		if err != nil {
+			return err
+		}
+		if !did {
+			select { // older transactions must end first, or hold the rows
+			case <-ctx.Done():
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+}
+
+// buildIndexes does up to rounds steps of building.
+func (in *Instance) buildIndexes(rounds int) error {
+	for _, db := range in.databases() {
+		for _, t := range db.allTables() {
+			for _, x := range t.s.Load().second {
+				for ; rounds > 0 && x.partial() && x.current(); rounds-- {
+					did, err := in.buildStep(x)
+					if err != nil {
+						return err
+					}
+					if !did {
+						break
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// buildStep builds the entries of some rows. did is false when it must wait for others.
+func (in *Instance) buildStep(x *Index) (did bool, err error) {
+	if err := errors.Join(in.usable(), in.log.TryFull()); err != nil {
+		return false, err
+	}
+	b := x.build
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.complete() {
+		return true, nil
+	}
+	// Transactions that began before the index was published may not have kept it.
+	if x.made != nil && in.versions.OldestWriter() < x.made.Committed() {
+		return false, nil
+	}
+	tx := in.Begin()
+	if !x.table.seen(&tx.v) || !x.seen(&tx.v) {
+		return false, tx.Rollback() // its pages may be gone
+	}
+	did, err = b.step(tx)
+	if err == nil {
+		return did, nil
+	}
+	if rerr := tx.Rollback(); rerr != nil {
+		return false, rerr
+	}
+	switch {
+	case errors.Is(err, ErrWriteConflict):
+		return false, nil
+	case errors.Is(err, ErrKeyExists), errors.Is(err, ErrTooBig), errors.Is(err, ErrNotASCII):
+		return true, b.fail(in, err)
+	}
+	return false, err
+}
+
+// builtRow is a row and the entries it must have.
+type builtRow struct{ pk, key []byte }
+
+// step does one batch in a transaction of its own, and declares the index ready behind the
+// last.
+func (b *build) step(tx *Tx) (did bool, err error) {
+	rows, err := b.collect(tx)
+	if err != nil {
+		return false, err
+	}
+	for i, r := range rows {
+		mark := tx.v.Mark()
+		err := b.add(tx, r)
+		if errors.Is(err, ErrWriteConflict) && i > 0 {
+			// Somebody is at this row: keep what there is, and go on with it next time.
+			if err := tx.rollbackTo(mark); err != nil {
+				return false, err
+			}
+			rows = rows[:i]
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	if len(rows) == 0 {
+		return true, b.finish(tx)
+	}
+	if _, err := tx.CommitLazy(); err != nil {
+		return false, err
+	}
+	b.next = append(rows[len(rows)-1].pk, 0)
+	b.rows.Add(uint64(len(rows)))
+	return true, nil
+}
+
+// collect reads the next rows.
+func (b *build) collect(tx *Tx) ([]builtRow, error) {
+	t := b.x.table
+	v := RowView{t: t, tx: tx}
+	c := t.tree.NewCursor(&tx.v)
+	defer c.Release()
+	var rows []builtRow
+	ok, err := c.Seek(b.next)
+	for ; ok && err == nil && len(rows) < buildRows; ok, err = c.Next() {
+		if err := v.parse(c.Data()); err != nil {
+			return nil, err
+		}
+		key, has, err := b.x.key(nil, &v)
+		if err != nil {
+			return nil, err
+		}
+		if !has {
+			key = nil
+		}
+		rows = append(rows, builtRow{pk: append([]byte(nil), c.Key()...), key: key})
+	}
+	return rows, err
+}
+
+// add locks a row and puts in its entry, unless a writer has.
+func (b *build) add(tx *Tx, r builtRow) error {
+	x := b.x
+	if err := x.table.tree.Lock(&tx.v, r.pk); err != nil || r.key == nil {
+		return err
+	}
+	err := x.tree.Insert(&tx.v, r.key, r.pk)
+	if !errors.Is(err, ErrKeyExists) {
+		return err
+	}
+	if own, oerr := x.owns(tx, r.key, r.pk); own || oerr != nil {
+		return oerr
+	}
+	return fmt.Errorf("two rows have the key %x of index %s: %w", r.key, x.name, err)
+}
+
+// owns tells whether the entry with the key is that of the row.
+func (x *Index) owns(tx *Tx, key, pk []byte) (bool, error) {
+	if !x.unique {
+		return true, nil
+	}
+	data, ok, err := x.tree.Get(&tx.v, key, nil)
+	return ok && string(data) == string(pk), err
+}
+
+// finish declares the index ready in the catalog.
+func (b *build) finish(tx *Tx) error {
+	x, t := b.x, b.x.table
+	flags := x.row(t).flags &^ idxBuilding
+	if err := t.db.changeRow(tx, t.obj, catIndex, uint32(x.obj), map[string]Value{"Flags": Int(flags)}); err != nil {
+		return err
+	}
+	mark := tx.v.Mark() - 1
+	b.ready.Store(&tx.v)
+	tx.undo = append(tx.undo, undoHook{mark, func() { b.ready.Store(nil) }})
+	_, err := tx.CommitLazy()
+	return err
+}
+
+// fail drops an index that cannot be, and remembers why.
+func (b *build) fail(in *Instance, cause error) error {
+	x := b.x
+	cause = fmt.Errorf("build index %s of %s: %w", x.name, x.table.Name(), cause)
+	tx := in.Begin()
+	err := tx.DropIndex(x.table, x.name)
+	if err == nil {
+		_, err = tx.CommitLazy()
+	}
+	if err != nil {
+		if rerr := tx.Rollback(); rerr != nil {
+			return rerr
+		}
+		if errors.Is(err, ErrWriteConflict) || errors.Is(err, ErrNotFound) {
+			return nil // the next step comes here again
+		}
+		return err
+	}
+	b.err.Store(&cause)
+	in.o.Logger.Warn("index dropped: it could not be built", "index", x.name, "table", x.table.Name(), "error", cause)
+	return nil
+}

@@ -1,0 +1,138 @@
+package ese_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"pillarbox/ese"
+	"pillarbox/ese/vfs"
+)
+
+// exampleGroup opens a storage group on a disk in memory with one table.
+func exampleGroup(def ese.TableDef) (*ese.Instance, *ese.Database, *ese.Table) {
+	in, err := ese.Open(ese.Options{Dir: "/data", FS: vfs.NewMem()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := in.OpenDatabase("mail.edb")
+	if err != nil {
+		log.Fatal(err)
+	}
+	var t *ese.Table
+	if err := in.Update(context.Background(), func(tx *ese.Tx) (err error) {
+		t, err = tx.CreateTable(db, def)
+		return err
+	}); err != nil {
+		log.Fatal(err)
+	}
+	return in, db, t
+}
+
+func mailboxDef() ese.TableDef {
+	return ese.TableDef{
+		Name: "Mailbox",
+		Columns: []ese.ColumnDef{
+			{Name: "ID", Type: ese.Long, AutoIncrement: true},
+			{Name: "Name", Type: ese.Text},
+			{Name: "Size", Type: ese.LongLong, Escrow: true},
+		},
+		Indexes: []ese.IndexDef{{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}}},
+	}
+}
+
+// Two open transactions add to one row; neither waits for the other.
+func ExampleTx_Add() {
+	in, _, t := exampleGroup(mailboxDef())
+	name, _ := t.Column("Name")
+	size, _ := t.Column("Size")
+	r := t.NewRow().Set(name, ese.String("inbox"))
+	err := in.Update(context.Background(), func(tx *ese.Tx) error { return tx.Insert(r) })
+	if err != nil {
+		log.Fatal(err)
+	}
+	id := ese.Int(r.Assigned())
+	a, b := in.Begin(), in.Begin()
+	fmt.Println(a.Add(t, size, 700, id), b.Add(t, size, 34, id))
+	for _, tx := range []*ese.Tx{a, b} {
+		if _, err := tx.Commit(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	err = in.View(func(tx *ese.Tx) error {
+		c := tx.Cursor(t.Primary())
+		ok, err := c.First()
+		fmt.Println(ok, c.Row().String(name), c.Row().Int(size))
+		return err
+	})
+	fmt.Println(err, in.Close())
+	// Output:
+	// <nil> <nil>
+	// true inbox 734
+	// <nil> <nil>
+}
+
+// A column and an index are added while the table is in use.
+func ExampleTx_AddIndex() {
+	in, _, t := exampleGroup(mailboxDef())
+	ctx := context.Background()
+	name, _ := t.Column("Name")
+	err := in.Update(ctx, func(tx *ese.Tx) error {
+		for _, n := range []string{"inbox", "archive", "sent"} {
+			if err := tx.Insert(t.NewRow().Set(name, ese.String(n))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var x *ese.Index
+	err = in.Update(ctx, func(tx *ese.Tx) (err error) {
+		if _, err = tx.AddColumn(t, ese.ColumnDef{Name: "Quota", Type: ese.Long, Default: ese.Int(500)}); err != nil {
+			return err
+		}
+		x, err = tx.AddIndex(t, ese.IndexDef{Name: "Name", Columns: []ese.IndexColumn{{Name: "Name"}}})
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := in.BuildIndex(ctx, x); err != nil { // or let the background do it
+		log.Fatal(err)
+	}
+	quota, _ := t.Column("Quota")
+	tx := in.BeginReadLatest()
+	c := tx.Cursor(x)
+	for ok, err := c.First(); ok && err == nil; ok, err = c.Next() {
+		fmt.Println(c.Row().String(name), c.Row().Int(quota))
+	}
+	fmt.Println(tx.Rollback(), in.Close())
+	// Output:
+	// archive 500
+	// inbox 500
+	// sent 500
+	// <nil> <nil>
+}
+
+// A part of a transaction is taken back, the rest is kept.
+func ExampleTx_Save() {
+	in, db, t := exampleGroup(mailboxDef())
+	err := in.Update(context.Background(), func(tx *ese.Tx) error {
+		sp, err := tx.Save()
+		if err != nil {
+			return err
+		}
+		if err := tx.DropTable(db, "Mailbox"); err != nil {
+			return err
+		}
+		if err := tx.RollbackTo(sp); err != nil {
+			return err
+		}
+		return tx.Release(sp)
+	})
+	same, _ := db.Table("Mailbox")
+	fmt.Println(err, same == t, in.Close())
+	// Output: <nil> true <nil>
+}
