@@ -73,7 +73,8 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		From: from, To: end.Pos, Applied: r.Applied, Skipped: r.Skipped,
 		Undone: len(r.Losers), Torn: in.recovery.Torn, Took: time.Since(began),
 	}
-	if in.replayed || in.recovery.Torn > 0 {
+	// With nothing to replay a database that is still attached tells that the end was not clean.
+	if in.replayed || in.recovery.Torn > 0 || len(in.databases()) > 0 {
 		in.o.Logger.Info("recovery ended", "from", from.String(), "to", end.Pos.String(),
 			"applied", r.Applied, "undone", len(r.Losers), "torn", in.recovery.Torn, "took", in.recovery.Took)
 	} else {
