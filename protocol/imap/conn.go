@@ -52,13 +52,16 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	return &conn{
-		server: s, rawConn: nc, conn: nc, ctx: s.ctx, state: stateNotAuthenticated,
+		server: s, rawConn: nc, conn: nc, ctx: s.Context(), state: stateNotAuthenticated,
 		in: &wireReader{conn: nc, pool: &s.buffers.read},
 	}
 }
 
-// serve speaks with the client to the end.
-func (c *conn) serve() {
+// Cut ends the connection now.
+func (c *conn) Cut() { _ = c.rawConn.Close() }
+
+// Serve speaks with the client to the end.
+func (c *conn) Serve() {
 	defer c.close()
 	log := c.server.opt.Logger.With("remote", c.rawConn.RemoteAddr().String())
 	defer c.survive()
@@ -173,8 +176,8 @@ func (c *conn) untagged(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.out, "* "+format+"\r\n", args...)
 }
 
-// askToEnd is called by Shutdown: a read between commands is interrupted.
-func (c *conn) askToEnd() {
+// Stop is called by Shutdown: a read between commands is interrupted.
+func (c *conn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = true

@@ -267,7 +267,7 @@ func FuzzServer(f *testing.F) {
 			IdleTimeout: time.Second, LoginTimeout: time.Second,
 		})
 		here, there := net.Pipe()
-		s.start(there)
+		go s.ServeConn(there)
 		read := make(chan []byte)
 		go func() {
 			var b bytes.Buffer

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -21,7 +20,6 @@ type conn struct {
 	s      *Server
 	raw    net.Conn
 	nc     net.Conn // raw, or the TLS connection on it
-	ip     netip.Addr
 	br     *bufio.Reader
 	bw     *bufio.Writer
 	ctx    context.Context
@@ -41,8 +39,8 @@ type conn struct {
 	stopping time.Time // when Shutdown began
 }
 
-func newConn(s *Server, nc net.Conn, ip netip.Addr) *conn {
-	c := &conn{s: s, raw: nc, ip: ip, ctx: s.ctx}
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{s: s, raw: nc, ctx: s.Context()}
 	c.info = ConnInfo{Remote: nc.RemoteAddr(), Local: nc.LocalAddr()}
 	c.attach(nc)
 	return c
@@ -95,8 +93,9 @@ func (c *conn) armWrite() {
 	_ = c.nc.SetWriteDeadline(d)
 }
 
-// stop makes the connection end; called by Shutdown from another goroutine.
-func (c *conn) stop(now time.Time) {
+// Stop makes the connection end; called by Shutdown from another goroutine.
+func (c *conn) Stop() {
+	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopping = now
@@ -110,9 +109,12 @@ func (c *conn) isStopping() bool {
 	return !c.stopping.IsZero()
 }
 
-// serve runs the connection to its end.
-func (c *conn) serve() {
-	ctx, cancel := context.WithCancel(c.s.ctx)
+// Cut ends the connection now.
+func (c *conn) Cut() { _ = c.raw.Close() }
+
+// Serve runs the connection to its end.
+func (c *conn) Serve() {
+	ctx, cancel := context.WithCancel(c.s.Context())
 	c.ctx = ctx
 	defer cancel()
 	defer func() {

@@ -16,7 +16,7 @@
 //  5. Replies are written when the input read so far is used up, so that pipelined commands cost
 //     one write (RFC 2449 6.6).
 //
-// Lock order: Server.mu, then conn.mu.
+// The only lock is conn.mu; package listener accepts and ends the connections.
 //
 // It does not know users, mailboxes or folders, and offers neither APOP nor LAST.
 package pop3

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"pillarbox/protocol/listener"
 )
 
 // Options configures a Server. Backend and Hostname must be set; the rest works as zero.
@@ -115,7 +117,7 @@ var (
 )
 
 // ErrServerClosed is returned by Serve after Shutdown.
-var ErrServerClosed = errors.New("pop3: server is closed")
+var ErrServerClosed = listener.ErrClosed
 
 // errLocal is the reply to an error of the Backend that is no Error.
 var errLocal = &Error{"SYS/TEMP", "local error, try again later"}

@@ -17,7 +17,7 @@
 //     write (RFC 2920); before any read that may wait, they are out.
 //  6. A Session is used by one goroutine, and its Close is the last call.
 //
-// Lock order: Server.mu, then conn.mu.
+// The only lock is conn.mu; package listener accepts and ends the connections.
 //
 // It does not look up users or DNS, add trace headers, queue, or retry.
 package smtp

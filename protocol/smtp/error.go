@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"pillarbox/protocol/listener"
 )
 
 // Error is a negative reply: from a Backend it becomes the reply to the client, from a Client
@@ -42,7 +44,7 @@ var (
 var ErrDataLost = errors.New("smtp: the message did not arrive in full")
 
 // ErrServerClosed is returned by Serve after Shutdown.
-var ErrServerClosed = errors.New("smtp: server is closed")
+var ErrServerClosed = listener.ErrClosed
 
 // replyFor makes the reply of an error from the Backend: its own Error, or the fallback.
 func replyFor(err error, fallback *Error) *Error {
