@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sort"
 	"sync"
 	"time"
 
@@ -302,6 +303,13 @@ func (r *StreamReader) ReadAt(p []byte, off int64) (int, error) {
 		if at >= r.size {
 			return n, io.EOF
 		}
+		whole, err := r.direct(p[n:], at)
+		if err != nil {
+			return n, err
+		}
+		if n += whole; whole > 0 {
+			continue
+		}
 		if err := r.load(at); err != nil {
 			return n, err
 		}
@@ -318,25 +326,40 @@ func (r *StreamReader) load(off int64) error {
 	if r.run != nil && off >= r.from && off < r.from+int64(len(r.run)) {
 		return nil
 	}
-	for _, e := range r.extents {
-		if off >= e.off+e.bytes {
-			continue
-		}
-		i := (off - e.off) / stream.MaxPayload
-		page := e.page + stream.PageNo(i*stream.RunPages)
-		want := int(min(e.bytes-i*stream.MaxPayload, stream.MaxPayload))
-		if r.buf == nil {
-			r.buf = make([]byte, stream.HeaderSize+int(min(r.size, stream.MaxPayload)))
-		}
-		run, err := r.db.stream.ReadRun(r.buf, uint64(r.id), page, want)
-		if err != nil {
-			r.run = nil
-			return err
-		}
-		r.run, r.from = run, e.off+i*stream.MaxPayload
-		return nil
+	page, from, want := r.find(off)
+	if r.buf == nil {
+		r.buf = make([]byte, stream.HeaderSize+int(min(r.size, stream.MaxPayload)))
 	}
-	return io.ErrUnexpectedEOF
+	run, err := r.db.stream.ReadRun(r.buf, uint64(r.id), page, want)
+	if err != nil {
+		r.run = nil
+		return err
+	}
+	r.run, r.from = run, from
+	return nil
+}
+
+// find is where the run with the byte at off lies: its page, the offset in the stream that it
+// begins at, its length. off is less than the stream's size.
+func (r *StreamReader) find(off int64) (page stream.PageNo, from int64, want int) {
+	k := sort.Search(len(r.extents), func(k int) bool { return off < r.extents[k].off+r.extents[k].bytes })
+	e := r.extents[k]
+	i := (off - e.off) / stream.MaxPayload
+	return e.page + stream.PageNo(i*stream.RunPages), e.off + i*stream.MaxPayload,
+		int(min(e.bytes-i*stream.MaxPayload, stream.MaxPayload))
+}
+
+// direct reads the run that begins at off into p, if p has room for all of it. It returns how
+// much that is.
+func (r *StreamReader) direct(p []byte, off int64) (int, error) {
+	if r.done {
+		return 0, nil // load says so
+	}
+	page, from, want := r.find(off)
+	if from != off || want > len(p) {
+		return 0, nil
+	}
+	return want, r.db.stream.ReadInto(p[:want], uint64(r.id), page)
 }
 
 // Close lets the stream's pages be reused if it has been deleted.

@@ -34,6 +34,26 @@ var mutants = []mutant{
 		"return pages, f.double.SyncData()\n", "return pages, nil\n",
 	},
 	{
+		"no page is written twice", "ese/internal/cache/write.go",
+		"return !o.whole || f.doubled[o.no] }", "return false }",
+	},
+	{
+		"a whole page leaves its old copy in the double-write file", "ese/internal/cache/write.go",
+		"return !o.whole || f.doubled[o.no] }", "return !o.whole }",
+	},
+	{
+		"the batch of an earlier run stays in the double-write file", "ese/internal/cache/write.go",
+		"return n, ForgetBatch(double)\n", "return n, nil\n",
+	},
+	{
+		"redo believes what a page says of itself", "ese/internal/redo/redo.go",
+		"case absolute:\n", "case absolute && now < after:\n",
+	},
+	{
+		"every change is taken for a whole page", "ese/internal/cache/frame.go",
+		"return fr.announce(pos, false) }", "return fr.announce(pos, true) }",
+	},
+	{
 		"pages not synced after the batch", "ese/internal/cache/write.go",
 		"if err := f.f.SyncData(); err != nil {\n\t\treturn fmt.Errorf(\"sync %s: %w\", f.Name, err)\n\t}\n\treturn nil\n}\n\n// The double-write",
 		"return nil\n}\n\n// The double-write",

@@ -103,10 +103,17 @@ func (m *Mtr) Commit() error {
 		return nil
 	}
 	pos := m.env.Log.End()
+	i := 0
 	for _, p := range m.pages {
-		if p.saved != nil {
+		if p.saved == nil {
+			continue
+		}
+		if parts[i].Absolute() {
+			p.announced = p.Fr.DirtyWhole(pos)
+		} else {
 			p.announced = p.Fr.Dirty(pos)
 		}
+		i++
 	}
 	buf := recordPool.get()
 	*buf = logrec.AppendMacro(*buf, m.Tree, parts)
@@ -122,7 +129,7 @@ func (m *Mtr) Commit() error {
 		return err
 	}
 	m.Pos = start
-	i := 0
+	i = 0
 	for _, p := range m.pages {
 		if p.saved == nil {
 			continue

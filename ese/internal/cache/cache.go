@@ -149,7 +149,7 @@ const (
 	Shared    Mode = iota
 	Exclusive      // to change it
 	Fresh          // exclusive, content does not matter: it is about to be initialised
-	Redo           // exclusive, a damaged or missing page reads as zero
+	Redo           // exclusive, a damaged or missing page reads as zero; see Frame.Damage
 )
 
 // Fetch returns the frame of a page, latched.
@@ -221,6 +221,7 @@ func (c *Cache) load(f *File, no page.No, m Mode) (*Frame, error) {
 // fill reads and checks the frame's page.
 func (c *Cache) fill(fr *Frame, m Mode) error {
 	fr.last.Store(uint64(c.o.Log.End()))
+	fr.damage = nil
 	if m == Fresh {
 		clear(fr.P)
 		return nil
@@ -232,7 +233,11 @@ func (c *Cache) fill(fr *Frame, m Mode) error {
 	}
 	mended, err := f.verify(fr.P, no)
 	var pe *PageError
-	if m == Redo && errors.As(err, &pe) && pe.Blank {
+	if m == Redo && errors.As(err, &pe) {
+		if !pe.Blank {
+			fr.damage = pe
+			clear(fr.P)
+		}
 		return nil
 	}
 	if err != nil {

@@ -25,17 +25,20 @@ type File struct {
 	dbtime atomic.Uint64
 	mended atomic.Uint64
 
-	doubleBuf []byte // a batch on its way; guarded by the cache's flushMu
+	// A batch on its way, and the pages in the double-write file; guarded by the cache's flushMu.
+	doubleBuf []byte
+	doubled   map[page.No]bool
 }
 
-// Register takes over an open database file and its double-write file. dbtime is the highest
+// Register takes over an open database file and its double-write file, which holds no batch that
+// recovery would use. dbtime is the highest
 // page time stamp handed out so far.
 func (c *Cache) Register(db logrec.DBID, name string, f, double vfs.File, dbtime page.DBTime) (*File, error) {
 	n, err := f.Size()
 	if err != nil {
 		return nil, err
 	}
-	fl := &File{DB: db, Name: name, f: f, double: double, size: c.pageSize}
+	fl := &File{DB: db, Name: name, f: f, double: double, size: c.pageSize, doubled: make(map[page.No]bool)}
 	fl.dbtime.Store(uint64(dbtime))
 	fl.pages.Store(uint32(max(n/int64(c.pageSize)-2, 0)))
 	c.filesMu.Lock()

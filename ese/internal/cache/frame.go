@@ -27,6 +27,11 @@ type Frame struct {
 	state    sync.Mutex
 	inFlight bool // being written
 	next     uint64
+	// whole: the change at first brings the whole page, so redo needs nothing of what the disk
+	// has. nextWhole is that of next.
+	whole, nextWhole bool
+
+	damage *PageError // what Fetch for redo found; guarded by the latch
 }
 
 // Is tells whether the frame holds page no of f. Ask it under the latch.
@@ -62,14 +67,20 @@ func (fr *Frame) Run(i int, done bool) bool {
 // Dirty announces a change whose log record will stand at or after pos. Call it under the
 // exclusive latch, before the record is appended; call Logged after. It tells whether the page
 // had no change that waits to be written.
-func (fr *Frame) Dirty(pos logrec.LogPos) bool {
+func (fr *Frame) Dirty(pos logrec.LogPos) bool { return fr.announce(pos, false) }
+
+// DirtyWhole is Dirty of a change that needs nothing of the page's state before.
+func (fr *Frame) DirtyWhole(pos logrec.LogPos) bool { return fr.announce(pos, true) }
+
+func (fr *Frame) announce(pos logrec.LogPos, whole bool) bool {
 	fr.state.Lock()
 	defer fr.state.Unlock()
 	switch {
 	case fr.inFlight && fr.next == 0:
-		fr.next = uint64(pos)
+		fr.next, fr.nextWhole = uint64(pos), whole
 	case !fr.inFlight && fr.first.Load() == 0:
 		fr.first.Store(uint64(pos))
+		fr.whole = whole
 		fr.c.dirty.Add(1)
 	default:
 		return false
@@ -106,6 +117,7 @@ func (fr *Frame) written(ok bool) {
 	fr.inFlight = false
 	if ok {
 		fr.first.Store(fr.next)
+		fr.whole = fr.nextWhole
 		if fr.next == 0 {
 			fr.c.dirty.Add(-1)
 		}
@@ -114,19 +126,34 @@ func (fr *Frame) written(ok bool) {
 	fr.state.Unlock()
 }
 
-// beginWrite copies a dirty page into buf if the latch is free. It returns the log position
-// that must be durable before the copy may be written.
-func (fr *Frame) beginWrite(buf page.Page) (no page.No, f *File, last logrec.LogPos, ok bool) {
+// beginWrite copies a dirty page into out.copy if the latch is free, and notes in out what is
+// to be known of it. It returns the log position that must be durable before the copy may be
+// written.
+func (fr *Frame) beginWrite(out *outPage) (last logrec.LogPos, ok bool) {
 	if !fr.TryRLock() {
-		return 0, nil, 0, false
+		return 0, false
 	}
 	defer fr.RUnlock()
 	fr.state.Lock()
 	defer fr.state.Unlock()
 	if fr.first.Load() == 0 || fr.inFlight {
-		return 0, nil, 0, false
+		return 0, false
 	}
 	fr.inFlight = true
-	copy(buf, fr.P)
-	return fr.no, fr.file, logrec.LogPos(fr.last.Load()), true
+	copy(out.copy, fr.P)
+	out.fr, out.no, out.f, out.whole = fr, fr.no, fr.file, fr.whole
+	return logrec.LogPos(fr.last.Load()), true
 }
+
+// Damage is why the page could not be read for redo; nil when it could. The page then reads as
+// zeros, and only a record that brings the whole page can be applied. The exclusive latch is
+// held.
+func (fr *Frame) Damage() error {
+	if fr.damage == nil {
+		return nil
+	}
+	return fr.damage
+}
+
+// Renewed says that a whole page has taken the damaged one's place.
+func (fr *Frame) Renewed() { fr.damage = nil }

@@ -19,10 +19,11 @@ import (
 const batchPages = 256
 
 type outPage struct {
-	fr   *Frame
-	f    *File
-	no   page.No
-	copy page.Page
+	fr    *Frame
+	f     *File
+	no    page.No
+	copy  page.Page
+	whole bool // it can do without the double-write file
 }
 
 // WriteBatch writes up to limit dirty pages, the oldest changes first. With before set only
@@ -93,14 +94,14 @@ func (c *Cache) collect(frames []*Frame) (out []outPage, pos logrec.LogPos) {
 	}
 	for _, fr := range frames {
 		n := len(out) * c.pageSize
-		buf := page.Page(c.io[n : n+c.pageSize : n+c.pageSize])
-		no, f, last, ok := fr.beginWrite(buf)
+		pg := outPage{copy: page.Page(c.io[n : n+c.pageSize : n+c.pageSize])}
+		last, ok := fr.beginWrite(&pg)
 		if !ok {
 			continue
 		}
-		buf.NextFlushType()
-		buf.Seal(no)
-		out = append(out, outPage{fr, f, no, buf})
+		pg.copy.NextFlushType()
+		pg.copy.Seal(pg.no)
+		out = append(out, pg)
 		pos = max(pos, last)
 		if open != 0 && last > open {
 			c.uncommitted.Add(1)
@@ -127,9 +128,26 @@ func (c *Cache) writePages(out []outPage) error {
 	return nil
 }
 
-// writeBatch writes pages of one file: double-write first, then in place.
+// writeBatch writes pages of one file: double-write first, then in place. A page whose
+// unwritten changes begin with a whole page is not written twice, since redo does not read what
+// the disk has of it; but one that stands in the double-write file since the last batch must
+// be replaced there, or recovery would bring it back.
 func (f *File) writeBatch(out []outPage) error {
-	pages, err := f.writeDouble(out)
+	twice := func(o *outPage) bool { return !o.whole || f.doubled[o.no] }
+	slices.SortStableFunc(out, func(a, b outPage) int {
+		switch {
+		case twice(&a) == twice(&b):
+			return 0
+		case twice(&a):
+			return -1
+		}
+		return 1
+	})
+	n := 0
+	for n < len(out) && twice(&out[n]) {
+		n++
+	}
+	pages, err := f.writeDouble(out, n)
 	if err != nil {
 		return fmt.Errorf("double-write file of %s: %w", f.Name, err)
 	}
@@ -164,25 +182,32 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// writeDouble writes the batch to the double-write file and syncs it. It returns the pages
-// one behind the other.
-func (f *File) writeDouble(out []outPage) ([]byte, error) {
-	n := doubleHeader + len(out)*f.size
-	if cap(f.doubleBuf) < n {
-		f.doubleBuf = make([]byte, n)
+// writeDouble writes the first n pages of the batch to the double-write file and syncs it. It
+// returns all pages one behind the other.
+func (f *File) writeDouble(out []outPage, n int) ([]byte, error) {
+	size := doubleHeader + len(out)*f.size
+	if cap(f.doubleBuf) < size {
+		f.doubleBuf = make([]byte, size)
 	}
-	buf := f.doubleBuf[:n]
+	buf := f.doubleBuf[:size]
 	head, pages := buf[:doubleHeader], buf[doubleHeader:]
-	clear(head)
-	binary.LittleEndian.PutUint32(head[4:], doubleMagic)
-	binary.LittleEndian.PutUint32(head[8:], uint32(len(out)))
 	for i := range out {
 		copy(pages[i*f.size:], out[i].copy)
+	}
+	if n == 0 {
+		return pages, nil
+	}
+	clear(head)
+	binary.LittleEndian.PutUint32(head[4:], doubleMagic)
+	binary.LittleEndian.PutUint32(head[8:], uint32(n))
+	clear(f.doubled)
+	for i := range out[:n] {
 		binary.LittleEndian.PutUint32(head[12+8*i:], uint32(out[i].no))
 		binary.LittleEndian.PutUint32(head[16+8*i:], crc32.Checksum(out[i].copy, castagnoli))
+		f.doubled[out[i].no] = true
 	}
 	binary.LittleEndian.PutUint32(head, crc32.Checksum(head[4:], castagnoli))
-	if _, err := f.double.WriteAt(buf, 0); err != nil {
+	if _, err := f.double.WriteAt(buf[:doubleHeader+n*f.size], 0); err != nil {
 		return nil, err
 	}
 	return pages, f.double.SyncData()
@@ -200,8 +225,9 @@ func ForgetBatch(double vfs.File) error {
 }
 
 // RestoreTorn writes back the pages of the last batch that are not in place as they were
-// meant to be. It runs before redo and returns how many pages it restored. A batch that is
-// not whole in the double-write file never began to be written in place.
+// meant to be, and forgets the batch. It runs before redo and returns how many pages it
+// restored. A batch that is not whole in the double-write file never began to be written in
+// place.
 func RestoreTorn(f, double vfs.File, pageSize int) (int, error) {
 	head := make([]byte, doubleHeader)
 	if n, err := double.ReadAt(head, 0); n < len(head) {
@@ -227,7 +253,16 @@ func RestoreTorn(f, double vfs.File, pageSize int) (int, error) {
 			return 0, nil
 		}
 	}
-	return restorePages(f, head, saved, pageSize)
+	n, err := restorePages(f, head, saved, pageSize)
+	if err != nil {
+		return n, err
+	}
+	// A killed process may have left the pages in the operating system's cache only: they must
+	// be on the disk before the batch goes.
+	if err := f.SyncData(); err != nil {
+		return n, err
+	}
+	return n, ForgetBatch(double)
 }
 
 func restorePages(f vfs.File, head, saved []byte, pageSize int) (int, error) {
@@ -249,10 +284,7 @@ func restorePages(f vfs.File, head, saved []byte, pageSize int) (int, error) {
 		}
 		restored++
 	}
-	if restored == 0 {
-		return 0, nil
-	}
-	return restored, f.SyncData()
+	return restored, nil
 }
 
 // WriteAll writes every dirty page; nothing may be changing pages.

@@ -59,15 +59,23 @@ type Redo struct {
 	Applied uint64
 	Skipped uint64
 	Deletes []Delete
+
+	damaged map[pageKey]error // pages that cannot be read and have not come whole since
+}
+
+type pageKey struct {
+	db logrec.DBID
+	no page.No
 }
 
 // Run replays until the end of the log.
 func (r *Redo) Run(rd *wal.Reader) error {
 	r.Losers = make(map[logrec.TxID]*Loser)
+	r.damaged = make(map[pageKey]error)
 	for {
 		rec, err := rd.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return r.unmended()
 		}
 		if err != nil {
 			return err
@@ -79,6 +87,17 @@ func (r *Redo) Run(rd *wal.Reader) error {
 			r.Progress(rec.Type, rec.End)
 		}
 	}
+}
+
+// unmended is the error of the first page that the log needs and the disk does not have.
+func (r *Redo) unmended() error {
+	var first pageKey
+	for k := range r.damaged {
+		if first.no == 0 || k.db < first.db || k.db == first.db && k.no < first.no {
+			first = k
+		}
+	}
+	return r.damaged[first]
 }
 
 func (r *Redo) record(rec wal.Record) error {
@@ -177,16 +196,28 @@ func (r *Redo) page(db logrec.DBID, no page.No, before, after page.DBTime, absol
 	defer fr.Unlock()
 	now := fr.P.DBTime()
 	switch {
+	case absolute:
+		// Also where the page seems to have the change: it may not have been written twice, and
+		// what a torn page says of itself is not to be trusted. All later changes come again.
+		fr.Renewed()
+		delete(r.damaged, pageKey{db, no})
+	case fr.Damage() != nil:
+		r.damaged[pageKey{db, no}] = fr.Damage()
+		return nil // a whole page may follow
 	case now >= after:
 		r.Skipped++
 		return nil
-	case absolute || now == before:
+	case now == before:
 	case now < before:
 		return fmt.Errorf("page %d of %s has dbtime %d, the log %d: %w", no, f.Name, now, before, ErrDBTimeTooOld)
 	default:
 		return fmt.Errorf("page %d of %s has dbtime %d, the log %d: %w", no, f.Name, now, before, ErrDBTimeTooNew)
 	}
-	fr.Dirty(rec.Pos)
+	if absolute {
+		fr.DirtyWhole(rec.Pos)
+	} else {
+		fr.Dirty(rec.Pos)
+	}
 	fr.Logged(rec.End)
 	if err := apply(fr.P); err != nil {
 		return fmt.Errorf("%s: %w", f.Name, err)

@@ -351,6 +351,39 @@ func (f *File) ReadRun(buf []byte, id uint64, page PageNo, want int) ([]byte, er
 	return payload, nil
 }
 
+// vectorReader is a file that fills several buffers by one call.
+type vectorReader interface {
+	ReadVecAt(bufs [][]byte, off int64) (int, error)
+}
+
+// ReadInto reads the payload of the run of stream id at page into dst, which is as long as the
+// payload: no byte of it is copied twice.
+func (f *File) ReadInto(dst []byte, id uint64, page PageNo) error {
+	f.mu.Lock()
+	r := f.runs[page]
+	f.mu.Unlock()
+	if r != nil {
+		if payload, reason := open(r.data, id, len(dst)); reason == "" {
+			copy(dst, payload)
+			return nil
+		}
+	}
+	head := make([]byte, HeaderSize)
+	var err error
+	if v, ok := f.f.(vectorReader); ok {
+		_, err = v.ReadVecAt([][]byte{head, dst}, page.Offset())
+	} else if _, err = f.f.ReadAt(head, page.Offset()); err == nil {
+		_, err = f.f.ReadAt(dst, page.Offset()+HeaderSize)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read stream page %d of %s: %w", page, f.Name, err)
+	}
+	if reason := check(head, dst, id); reason != "" {
+		return &BadRunError{f.Name, page, reason}
+	}
+	return nil
+}
+
 // Close closes the file.
 func (f *File) Close() error { return f.f.Close() }
 

@@ -51,24 +51,29 @@ func seal(b []byte, id uint64) {
 
 // open checks a run read from disk and returns its payload; want is its length.
 func open(b []byte, id uint64, want int) (payload []byte, reason string) {
-	switch {
-	case len(b) < HeaderSize+want:
+	if len(b) < HeaderSize+want {
 		return nil, "shorter than its extent says"
-	case binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli),
-		binary.LittleEndian.Uint32(b) != runMagic:
-		return nil, "run header damaged"
-	case binary.LittleEndian.Uint64(b[20:]) != id:
-		return nil, fmt.Sprintf("belongs to stream %d, not %d", binary.LittleEndian.Uint64(b[20:]), id)
-	case int(binary.LittleEndian.Uint32(b[4:])) != want:
-		return nil, fmt.Sprintf("holds %d bytes, not %d", binary.LittleEndian.Uint32(b[4:]), want)
-	case binary.LittleEndian.Uint32(b[12:]) != 0 || binary.LittleEndian.Uint32(b[16:]) != 0:
-		return nil, "compressed or encrypted by a newer version"
 	}
 	payload = b[HeaderSize : HeaderSize+want]
-	if crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(b[8:]) {
-		return nil, "checksum mismatch"
+	return payload, check(b[:HeaderSize], payload, id)
+}
+
+// check tells what is wrong with a run's header and payload; empty when nothing is.
+func check(head, payload []byte, id uint64) (reason string) {
+	switch {
+	case binary.LittleEndian.Uint32(head[28:]) != crc32.Checksum(head[:28], castagnoli),
+		binary.LittleEndian.Uint32(head) != runMagic:
+		return "run header damaged"
+	case binary.LittleEndian.Uint64(head[20:]) != id:
+		return fmt.Sprintf("belongs to stream %d, not %d", binary.LittleEndian.Uint64(head[20:]), id)
+	case int(binary.LittleEndian.Uint32(head[4:])) != len(payload):
+		return fmt.Sprintf("holds %d bytes, not %d", binary.LittleEndian.Uint32(head[4:]), len(payload))
+	case binary.LittleEndian.Uint32(head[12:]) != 0 || binary.LittleEndian.Uint32(head[16:]) != 0:
+		return "compressed or encrypted by a newer version"
+	case crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(head[8:]):
+		return "checksum mismatch"
 	}
-	return payload, ""
+	return ""
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
