@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sort"
 	"sync"
 	"time"
@@ -333,7 +334,7 @@ func (r *StreamReader) load(off int64) error {
 	run, err := r.db.stream.ReadRun(r.buf, uint64(r.id), page, want)
 	if err != nil {
 		r.run = nil
-		return err
+		return r.closed(err)
 	}
 	r.run, r.from = run, from
 	return nil
@@ -359,7 +360,15 @@ func (r *StreamReader) direct(p []byte, off int64) (int, error) {
 	if from != off || want > len(p) {
 		return 0, nil
 	}
-	return want, r.db.stream.ReadInto(p[:want], uint64(r.id), page)
+	return want, r.closed(r.db.stream.ReadInto(p[:want], uint64(r.id), page))
+}
+
+// closed says ErrClosed where the database has gone under the reader.
+func (r *StreamReader) closed(err error) error {
+	if errors.Is(err, fs.ErrClosed) {
+		return fmt.Errorf("read stream %d: %w", r.id, ErrClosed)
+	}
+	return err
 }
 
 // Close lets the stream's pages be reused if it has been deleted.
