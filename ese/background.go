@@ -208,6 +208,9 @@ func (in *Instance) back(pos LogPos, n int64) LogPos {
 
 // moveCheckpoint works out how far back recovery would have to go and writes it down.
 func (in *Instance) moveCheckpoint() error {
+	if err := in.keepCounts(); err != nil {
+		return err
+	}
 	in.stepMu.Lock()
 	defer in.stepMu.Unlock()
 	pos := in.log.Durable()
@@ -227,6 +230,7 @@ func (in *Instance) moveCheckpoint() error {
 		return err
 	}
 	in.stats.checkpoints.Add(1)
+	in.emit(Event{ID: EventCheckpoint, Pos: pos})
 	return in.trimLogs(pos)
 }
 
@@ -260,5 +264,12 @@ func (in *Instance) trimLogs(pos LogPos) error {
 	if gen <= 1 {
 		return nil
 	}
-	return in.log.TruncateBefore(uint32(gen))
+	if err := in.log.TruncateBefore(uint32(gen)); err != nil {
+		return err
+	}
+	if in.removed < uint32(gen) {
+		in.removed = uint32(gen)
+		in.emit(Event{ID: EventLogRemoved, Gen: in.removed})
+	}
+	return nil
 }

@@ -35,6 +35,8 @@ type Database struct {
 	space  *space.Manager
 	stream *stream.File
 
+	repaired, damaged atomic.Uint32 // pages, not yet in the header
+
 	headerMu sync.Mutex
 	header   header
 
@@ -167,6 +169,7 @@ func (in *Instance) register(db *Database) error {
 	in.dbMu.Lock()
 	in.dbs[db.id] = db
 	in.dbMu.Unlock()
+	in.emit(Event{ID: EventAttached, Database: db.name})
 	return nil
 }
 
@@ -317,10 +320,15 @@ func (in *Instance) attachFiles(db *Database) error {
 	if err != nil {
 		return err
 	}
+	flush := db.header.HeaderFlush
 	if err := db.markDirty(pos); err != nil {
 		return err
 	}
-	return in.register(db)
+	if err := in.register(db); err != nil {
+		return err
+	}
+	db.loadFlushMap(flush)
+	return nil
 }
 
 // markDirty notes the attachment in the header.
@@ -328,6 +336,7 @@ func (db *Database) markDirty(pos LogPos) error {
 	gen := pos.Generation()
 	return db.changeHeader(func(h *header) {
 		h.State, h.DBID = dbheader.DirtyShutdown, uint32(db.id)
+		h.HeaderFlush = logrec.Signature{}
 		h.LogSignature = db.in.logSign
 		h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
 		h.Attach, h.AttachTime = pos, db.in.logTime()
@@ -402,6 +411,7 @@ func (db *Database) needGeneration(gen uint32) error {
 func (db *Database) writeHeader(fn func(*header)) error {
 	h := db.header
 	fn(&h)
+	db.countInto(&h)
 	if db.file != nil {
 		h.DBTime = max(h.DBTime, db.file.DBTime())
 		h.LastObjID = max(h.LastObjID, page.ObjID(db.lastObj.Load()))
@@ -443,23 +453,26 @@ func (db *Database) detach() error {
 	if err := in.cache.WriteAll(); err != nil {
 		return err
 	}
+	sign := db.saveFlushMap()
 	// No checkpoint may pass the record before the header says Clean: a crash between would
 	// leave a Dirty file that no log covers.
 	in.stepMu.Lock()
 	pos, err := in.logDB(logrec.TypeDetach, db)
 	if err == nil {
-		err = db.markClean(pos)
+		err = db.markClean(pos, sign)
 	}
 	in.stepMu.Unlock()
 	if err != nil {
 		return err
 	}
+	in.emit(Event{ID: EventDetached, Database: db.name})
 	return db.drop()
 }
 
-// markClean brings the header to Clean Shutdown.
-func (db *Database) markClean(pos LogPos) error {
+// markClean brings the header to Clean Shutdown. sign is that of the flush map, if any.
+func (db *Database) markClean(pos LogPos, sign logrec.Signature) error {
 	return db.changeHeader(func(h *header) {
+		h.HeaderFlush = sign
 		h.State = dbheader.CleanShutdown
 		h.Consistent, h.ConsistentTime = pos, db.in.logTime()
 		h.Detach, h.DetachTime = pos, db.in.logTime()
@@ -495,7 +508,7 @@ func (db *Database) discard() error {
 
 // removeFiles removes the files of a database.
 func (in *Instance) removeFiles(path string) error {
-	for _, p := range []string{path, sidePath(path, ".stm"), sidePath(path, ".dw")} {
+	for _, p := range []string{path, sidePath(path, ".stm"), sidePath(path, ".dw"), sidePath(path, ".jfm")} {
 		if err := in.o.FS.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -4,26 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"pillarbox/ese/internal/wal"
 )
 
 // noSpace tells that err comes from a full disk and changes nothing for good.
 func noSpace(err error) bool {
 	return errors.Is(err, ErrLogDiskFull) || errors.Is(err, ErrDiskFull) ||
 		errors.Is(err, ErrDismounted)
-}
-
-// logEvent hears what happens to the log. It may run inside an append.
-func (in *Instance) logEvent(e wal.Event) {
-	switch e.Kind {
-	case wal.EventDead:
-		in.fail(e.Err)
-	case wal.EventFull:
-		in.fullSince.CompareAndSwap(0, in.o.Now().UnixNano())
-	case wal.EventSpaceBack:
-		in.fullSince.Store(0)
-	}
 }
 
 // watchSpace dismounts the databases when the log disk has been full for too long.
@@ -53,8 +39,8 @@ func (in *Instance) dismount() error {
 		return err
 	}
 	in.dismounted.Store(true)
-	in.fail(ErrDismounted)
-	in.o.Logger.Error("databases dismounted: make space where the log is and open again",
-		"dir", in.o.Dir, "full for", in.o.DiskFullLimit)
+	dismounted := ErrDismounted
+	in.failed.CompareAndSwap(nil, &dismounted)
+	in.emit(Event{ID: EventDismounted, Err: ErrDismounted, Took: in.o.DiskFullLimit})
 	return in.cache.Close()
 }

@@ -32,6 +32,8 @@
 //     were when it began, and its own changes of them. Writers keep an index up to date from
 //     the commit that made it, though they may not read by it before it is built; a dropped
 //     tree keeps its pages until no snapshot is older than the drop.
+//  8. A page is handed out only as it was last written: a flipped bit is put right, anything
+//     else is an error that names the page.
 //
 // Limits: rows of 3,478 bytes at 8 KiB pages without their long values (15,746 at 32 KiB); index
 // keys of 2,000 bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.

@@ -48,6 +48,8 @@ var (
 	ErrMissingLog = logrec.ErrMissingLog
 	// ErrLogCorrupt: a log generation is damaged where it had been committed.
 	ErrLogCorrupt = logrec.ErrLogCorrupt
+	// ErrLostWrite: the disk said that it had written a page, and shows an older one.
+	ErrLostWrite = cache.ErrLostWrite
 	// ErrDBTimeTooOld and ErrDBTimeTooNew: page and log do not fit together.
 	ErrDBTimeTooOld = redo.ErrDBTimeTooOld
 	ErrDBTimeTooNew = redo.ErrDBTimeTooNew

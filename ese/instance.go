@@ -50,7 +50,12 @@ type Instance struct {
 
 	recovery RecoveryStats
 	replayed bool // opening met changes in the log
-	stats    struct{ undone, checkpoints atomic.Uint64 }
+	stats    struct {
+		undone, checkpoints, events           atomic.Uint64
+		repaired, damaged, lostWrites         atomic.Uint64
+		scrubbed, scrubPasses, trimmed, freed atomic.Uint64
+	}
+	removed uint32 // generations below it were removed; guarded by stepMu
 }
 
 // lateLog is the log as cache and trees see it. During redo there is none yet: everything
@@ -157,8 +162,8 @@ func lockGroup(o *Options) (io.Closer, error) {
 func (in *Instance) open() error {
 	var err error
 	in.cache, err = cache.New(cache.Options{
-		PageSize: in.o.PageSize, Bytes: in.o.CacheBytes, Log: in.late, Logger: in.o.Logger,
-		ReadOnly:   in.o.ReadOnly,
+		PageSize: in.o.PageSize, Bytes: in.o.CacheBytes, Log: in.late,
+		ReadOnly: in.o.ReadOnly, OnPage: in.pageEvent,
 		OldestOpen: func() logrec.LogPos { return in.versions.OldestRecord(in.late.End()) },
 		OnFail:     in.fail,
 	})
@@ -191,7 +196,7 @@ func (in *Instance) walOptions() wal.Options {
 	return wal.Options{
 		FS: in.o.FS, Dir: in.o.LogDir, Base: in.o.Base, GenerationBytes: in.o.GenerationBytes,
 		PageSize: in.o.PageSize, Computer: in.o.Computer, Now: in.o.Now, Rand: in.o.Rand,
-		Logger: in.o.Logger, Manual: in.o.Manual,
+		Manual:           in.o.Manual,
 		BeforeGeneration: in.beforeGeneration,
 		OnDurable:        in.versions.Durable,
 		OnEvent:          in.logEvent,
@@ -247,7 +252,7 @@ func (in *Instance) treeByID(id version.TreeID) *btree.Tree {
 // fail notes the error after which nothing may be written any more.
 func (in *Instance) fail(err error) {
 	if in.failed.CompareAndSwap(nil, &err) {
-		in.o.Logger.Error("storage group failed: open it again to recover", "dir", in.o.Dir, "error", err)
+		in.emit(Event{ID: EventFailed, Err: err})
 	}
 }
 
@@ -406,6 +411,15 @@ type Stats struct {
 	DurableLog        LogPos
 	CheckpointAt      LogPos
 	StreamBytesHeld   int64
+	Events            uint64
+	PagesRepaired     uint64 // a flipped bit
+	PagesDamaged      uint64 // readings of a page that could not be repaired
+	LostWrites        uint64
+	PagesScrubbed     uint64
+	ScrubPasses       uint64 // of a database
+	PagesReturned     uint64 // from a tree to the one above it
+	PagesTrimmed      uint64 // taken off the ends of files
+	LogFull           bool   // changes are refused
 	GenerationsWaited int64
 }
 
@@ -421,6 +435,11 @@ func (in *Instance) Stats() Stats {
 	if in.log != nil {
 		s.Log = in.log.Stats()
 	}
+	c := &in.stats
+	s.Events, s.PagesRepaired, s.PagesDamaged = c.events.Load(), c.repaired.Load(), c.damaged.Load()
+	s.LostWrites, s.PagesScrubbed = c.lostWrites.Load(), c.scrubbed.Load()
+	s.ScrubPasses, s.PagesTrimmed = c.scrubPasses.Load(), c.trimmed.Load()
+	s.PagesReturned, s.LogFull = c.freed.Load(), in.fullSince.Load() != 0
 	s.GenerationsWaited = s.Log.RollsWaited
 	for _, db := range in.databases() {
 		s.StreamBytesHeld += db.stream.Held()

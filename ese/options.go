@@ -51,6 +51,9 @@ type Options struct {
 	Computer string
 	// Logger receives state changes. Default: discard.
 	Logger *slog.Logger
+	// Observer receives the events of the instance, one at a time in each of its goroutines. It
+	// may be called with locks held: it must return soon and not call the instance.
+	Observer func(Event)
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Rand makes random numbers for signatures. Default: crypto/rand.

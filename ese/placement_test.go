@@ -82,7 +82,7 @@ func TestPlacement(t *testing.T) {
 	}
 	esetest.Check(t, disk, "/db/a.edb")
 	for dir, want := range map[string][]string{
-		"/sys": {"E00.lock"}, "/chk": {"E00.chk"}, "/db": {"a.dw", "a.edb", "a.stm"},
+		"/sys": {"E00.lock"}, "/chk": {"E00.chk"}, "/db": {"a.dw", "a.edb", "a.jfm", "a.stm"},
 	} {
 		names, err := disk.ReadDir(dir)
 		if must(t, err); !slices.Equal(names, want) {

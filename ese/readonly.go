@@ -49,5 +49,9 @@ func (db *Database) beginReading() error {
 		return fmt.Errorf("%s: %w: open it for writing once, with its log in place, to recover it",
 			db.path, ErrDirtyShutdown)
 	}
-	return db.in.register(db)
+	if err := db.in.register(db); err != nil {
+		return err
+	}
+	db.loadFlushMap(db.header.HeaderFlush)
+	return nil
 }

@@ -75,8 +75,7 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	}
 	// With nothing to replay a database that is still attached tells that the end was not clean.
 	if in.replayed || in.recovery.Torn > 0 || len(in.databases()) > 0 {
-		in.o.Logger.Info("recovery ended", "from", from.String(), "to", end.Pos.String(),
-			"applied", r.Applied, "undone", len(r.Losers), "torn", in.recovery.Torn, "took", in.recovery.Took)
+		in.emit(Event{ID: EventRecoveryEnded, Pos: end.Pos, N: r.Applied, Took: in.recovery.Took})
 	} else {
 		in.o.Logger.Info("opened clean", "dir", in.o.Dir, "at", end.Pos.String())
 	}
@@ -95,11 +94,11 @@ func (in *Instance) reportRedo(gens []wal.GenInfo, from LogPos) func(logrec.Type
 		}
 		if !in.replayed {
 			in.replayed = true
-			in.o.Logger.Info("recovery begun", "dir", in.o.Dir, "from", from.String())
+			in.emit(Event{ID: EventRecoveryBegun, Pos: from})
 		}
 		if g := end.Generation(); g != gen {
 			gen = g
-			in.o.Logger.Info("recovery: replaying", "generation", g, "of", gens[len(gens)-1].Gen)
+			in.emit(Event{ID: EventRecoveryProgress, Gen: g, N: uint64(gens[len(gens)-1].Gen)})
 		}
 	}
 }
@@ -230,7 +229,7 @@ func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.Lo
 		return err
 	}
 	if db.header.State != dbheader.CleanShutdown {
-		if err := db.markClean(pos); err != nil {
+		if err := db.markClean(pos, logrec.Signature{}); err != nil {
 			return err
 		}
 	}

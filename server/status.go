@@ -90,6 +90,24 @@ func (c *Core) engineMetrics(m metrics, s ese.Stats) {
 	m.gauge("log_generation", "Current log generation.", s.DurableLog.Generation())
 	m.gauge("checkpoint_generation", "Generation where recovery would begin.",
 		s.CheckpointAt.Generation())
+	full := 0
+	if s.LogFull {
+		full = 1
+	}
+	m.gauge("log_full", "1 while changes are refused for want of log space.", full)
+	m.counter("log_reserves_used_total", "Log generations made of reserve files.",
+		s.Log.ReservesUsed)
+	m.counter("log_rolls_waited_total", "Rolls that waited for preparation.", s.Log.RollsWaited)
+	m.counter("events_total", "Events of the engine.", s.Events)
+	m.counter("page_reads_total", "Pages read from disk.", s.Cache.Reads)
+	m.counter("page_writes_total", "Pages written.", s.Cache.Writes)
+	m.gauge("pages_dirty", "Pages changed and not yet written.", s.Cache.Dirty)
+	m.counter("pages_repaired_total", "Pages with a flipped bit put right.", s.PagesRepaired)
+	m.counter("pages_damaged_total", "Readings of pages that cannot be put right.", s.PagesDamaged)
+	m.counter("lost_writes_total", "Pages whose last write the disk lost.", s.LostWrites)
+	m.counter("pages_scrubbed_total", "Pages verified by the scrub.", s.PagesScrubbed)
+	m.counter("scrubs_total", "Databases verified by the scrub.", s.ScrubPasses)
+	m.counter("pages_trimmed_total", "Pages taken off the ends of databases.", s.PagesTrimmed)
 	m.counter("page_splits_total", "Pages split.", s.Splits)
 	m.counter("page_merges_total", "Pages merged.", s.Merges)
 	m.counter("rollbacks_total", "Transactions rolled back.", s.Undone)

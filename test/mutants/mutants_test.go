@@ -27,7 +27,7 @@ var mutants = []mutant{
 	},
 	{
 		"no double-write", "ese/internal/cache/write.go",
-		"if _, err := f.double.WriteAt(buf, 0); err != nil {", "if err := error(nil); err != nil {",
+		"if _, err := f.double.WriteAt(buf[:doubleHeader+n*f.size], 0); err != nil {", "if err := error(nil); err != nil {",
 	},
 	{
 		"double-write not synced", "ese/internal/cache/write.go",
@@ -55,8 +55,8 @@ var mutants = []mutant{
 	},
 	{
 		"pages not synced after the batch", "ese/internal/cache/write.go",
-		"if err := f.f.SyncData(); err != nil {\n\t\treturn fmt.Errorf(\"sync %s: %w\", f.Name, err)\n\t}\n\treturn nil\n}\n\n// The double-write",
-		"return nil\n}\n\n// The double-write",
+		"if err := f.f.SyncData(); err != nil {\n\t\treturn fmt.Errorf(\"sync %s: %w\", f.Name, err)\n\t}\n\tfor i",
+		"for i",
 	},
 	{
 		"torn pages not restored", "ese/recover.go",

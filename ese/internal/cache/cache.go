@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -23,8 +22,10 @@ type Options struct {
 	PageSize int   // of every database, in bytes
 	Bytes    int64 // of page memory; at least 16 pages are kept
 	Log      Log
-	Logger   *slog.Logger // receives repaired pages
-	ReadOnly bool         // repaired pages are not written back
+	ReadOnly bool // repaired pages are not written back
+	// OnPage is told of each page that was repaired (err is nil) or is damaged. The page is
+	// latched: it must not come back here.
+	OnPage func(f *File, no page.No, err error)
 	// OldestOpen is the log position of the oldest record of an open transaction, for Stats.
 	OldestOpen func() logrec.LogPos
 	// OnFail is told once when a page write fails: nothing may be written any more.
@@ -94,8 +95,8 @@ func New(o Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes for the page cache: %w", n*o.PageSize, err)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if o.OnPage == nil {
+		o.OnPage = func(*File, page.No, error) {}
 	}
 	c := &Cache{o: o, pageSize: o.PageSize, mem: mem, files: make(map[logrec.DBID]*File)}
 	for i := range c.shards {
@@ -188,7 +189,7 @@ func (c *Cache) Fetch(f *File, no page.No, m Mode) (*Frame, error) {
 // load brings a page in. It returns nil, nil when the caller must look again.
 func (c *Cache) load(f *File, no page.No, m Mode) (*Frame, error) {
 	if no == 0 || no > math.MaxInt32 {
-		return nil, &PageError{f.Name, no, "no such page", false}
+		return nil, &PageError{File: f.Name, Page: no, Reason: "no such page"}
 	}
 	fr, err := c.freeFrame()
 	if err != nil {
@@ -241,11 +242,12 @@ func (c *Cache) fill(fr *Frame, m Mode) error {
 		return nil
 	}
 	if err != nil {
+		c.o.OnPage(f, no, err)
 		return err
 	}
 	if mended {
 		f.mended.Add(1)
-		c.o.Logger.Warn("page repaired", "file", f.Name, "page", no)
+		c.o.OnPage(f, no, nil)
 		if !c.o.ReadOnly {
 			fr.Dirty(c.o.Log.End())
 		}

@@ -17,7 +17,8 @@
 //  3. first of a dirty frame is at or before the log record of its oldest unwritten change; it
 //     is set before that record is appended, so a checkpoint that reads the log's end first
 //     and the frames after it never passes a change.
-//  4. A page that fails its checksum is never handed out; one flipped bit is mended.
+//  4. A page that fails its checksum is never handed out; one flipped bit is mended. Nor is one
+//     whose flush type is not that of its last write, where that is known.
 //  5. After Close no frame holds a page and Fetch gives ErrClosed, so nobody touches memory that
 //     was given back.
 //  6. A page's next time stamp is above its last one, or the change is refused (ErrStamp).

@@ -24,6 +24,7 @@ type File struct {
 	growMu sync.Mutex
 	dbtime atomic.Uint64
 	mended atomic.Uint64
+	flush  flushMap
 
 	// A batch on its way, and the pages in the double-write file; guarded by the cache's flushMu.
 	doubleBuf []byte
@@ -125,32 +126,58 @@ type PageError struct {
 	File   string
 	Page   page.No
 	Reason string
-	Blank  bool // never written (-1019); else -1018
+	Blank  bool // never written (-1019)
+	Lost   bool // an older state: the last write was lost (-1119)
 }
+
+// ErrLostWrite is what a PageError with Lost set is.
+var ErrLostWrite = errors.New("the disk lost the last write of a page (-1119)")
 
 func (e *PageError) Error() string {
 	n := -1018
-	if e.Blank {
+	switch {
+	case e.Lost:
+		n = -1119
+	case e.Blank:
 		n = -1019
 	}
 	return fmt.Sprintf("page %d of %s: %s (%d)", e.Page, e.File, e.Reason, n)
 }
 
+// Is makes a lost write known as ErrLostWrite.
+func (e *PageError) Is(target error) bool { return e.Lost && target == ErrLostWrite }
+
 // verify checks a page just read; mended tells that a flipped bit was repaired.
 func (f *File) verify(p page.Page, no page.No) (mended bool, err error) {
+	bad := func(reason string) (bool, error) {
+		return false, &PageError{File: f.Name, Page: no, Reason: reason}
+	}
 	switch p.Verify(no) {
 	case page.Blank:
-		return false, &PageError{f.Name, no, "the page was never written", true}
+		if f.flush.get(no) != 0 {
+			return false, f.lost(no)
+		}
+		return false, &PageError{File: f.Name, Page: no, Reason: "the page was never written", Blank: true}
 	case page.Bad:
-		return false, &PageError{f.Name, no, "checksum mismatch", false}
+		return bad("checksum mismatch")
 	case page.Correctable:
 		if !p.Repair(no) {
-			return false, &PageError{f.Name, no, "checksum mismatch", false}
+			return bad("checksum mismatch")
 		}
 		mended = true
 	}
 	if err := p.Check(); err != nil {
-		return false, &PageError{f.Name, no, err.Error(), false}
+		return bad(err.Error())
+	}
+	if !f.flush.arrived(no, p.FlushType()) {
+		return false, f.lost(no)
 	}
 	return mended, nil
+}
+
+func (f *File) lost(no page.No) error {
+	return &PageError{
+		File: f.Name, Page: no, Lost: true,
+		Reason: "the disk shows an older state than was written: look at the disk, open again to redo",
+	}
 }

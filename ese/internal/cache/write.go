@@ -99,7 +99,7 @@ func (c *Cache) collect(frames []*Frame) (out []outPage, pos logrec.LogPos) {
 		if !ok {
 			continue
 		}
-		pg.copy.NextFlushType()
+		pg.copy.SetFlushType(pg.f.flush.next(pg.no, pg.copy.FlushType()))
 		pg.copy.Seal(pg.no)
 		out = append(out, pg)
 		pos = max(pos, last)
@@ -164,6 +164,9 @@ func (f *File) writeBatch(out []outPage) error {
 	}
 	if err := f.f.SyncData(); err != nil {
 		return fmt.Errorf("sync %s: %w", f.Name, err)
+	}
+	for i := range out {
+		f.flush.set(out[i].no, out[i].copy.FlushType())
 	}
 	return nil
 }

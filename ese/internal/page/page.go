@@ -92,13 +92,13 @@ func (p Page) Leaf() bool      { return p.Flags()&FlagLeaf != 0 }
 func (p Page) Root() bool      { return p.Flags()&FlagRoot != 0 }
 func (p Page) NonUnique() bool { return p.Flags()&FlagNonUnique != 0 }
 
-// NextFlushType moves the flush type on: each write to disk shows another of the three, so
-// that a lost write can be told from the page alone and a flush map.
-func (p Page) NextFlushType() {
-	f := p.Flags()
-	t := f & flushTypeMask >> flushTypeShift
-	t = t%3 + 1
-	p.SetFlags(f&^flushTypeMask | t<<flushTypeShift)
+// FlushType is 1, 2 or 3, another at each write to disk, so that a lost write can be told from
+// the page and a flush map; 0 is not known.
+func (p Page) FlushType() uint8 { return uint8(p.Flags() & flushTypeMask >> flushTypeShift) }
+
+// SetFlushType sets the flush type.
+func (p Page) SetFlushType(t uint8) {
+	p.SetFlags(p.Flags()&^flushTypeMask | Flags(t)<<flushTypeShift)
 }
 
 // Init makes p an empty page with an empty tag 0. Root pages get their space header with

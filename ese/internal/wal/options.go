@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/bits"
 	"time"
 
@@ -41,8 +40,6 @@ type Options struct {
 	Now func() time.Time
 	// Rand makes random numbers for signatures, file keys and nonces. Default: crypto/rand.
 	Rand func() uint32
-	// Logger receives state changes. Default: discard.
-	Logger *slog.Logger
 	// Manual starts no goroutine: the owner calls Prepare.
 	Manual bool
 	// BeforeGeneration is called before generation gen can be used, so that the database headers
@@ -51,7 +48,7 @@ type Options struct {
 	BeforeGeneration func(gen uint32) error
 	// OnDurable is called after each sync, in order.
 	OnDurable func(logrec.LogPos)
-	// OnEvent receives what the Logger does.
+	// OnEvent receives changes of state.
 	OnEvent func(Event)
 }
 
@@ -79,9 +76,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Rand == nil {
 		o.Rand = CryptoRand
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, nil
 }
@@ -115,25 +109,6 @@ type Event struct {
 }
 
 func (l *Log) emit(e Event) {
-	switch e.Kind {
-	case EventRolled:
-		l.o.Logger.Info("log generation closed", "base", l.o.Base, "gen", e.Gen)
-	case EventRollWaited:
-		l.o.Logger.Warn("log roll waited for preparation", "base", l.o.Base, "gen", e.Gen)
-	case EventPrepareFailed:
-		l.o.Logger.Error("log generation not prepared", "base", l.o.Base, "gen", e.Gen, "err", e.Err)
-	case EventFull:
-		l.o.Logger.Error("log disk full: changes are refused, reads go on", "base", l.o.Base,
-			"gen", e.Gen, "err", e.Err)
-	case EventSpaceBack:
-		l.o.Logger.Info("log has space again: changes are taken", "base", l.o.Base, "gen", e.Gen)
-	case EventReserveUsed:
-		l.o.Logger.Warn("log goes on in a reserve file", "base", l.o.Base, "gen", e.Gen,
-			"err", e.Err)
-	case EventDead:
-		l.o.Logger.Error("log failed and is closed for writing", "base", l.o.Base, "gen", e.Gen,
-			"err", e.Err)
-	}
 	if l.o.OnEvent != nil {
 		l.o.OnEvent(e)
 	}
