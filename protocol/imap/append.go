@@ -100,7 +100,7 @@ func tryCreate(err error) error {
 
 func isFatal(err error) bool {
 	var ce *connError
-	return errors.As(err, &ce) || errors.Is(err, errLineTooLong)
+	return errors.As(err, &ce) || errors.Is(err, errLineTooLong) || errors.Is(err, errNoMemory)
 }
 
 // refuseLiteral answers before a message. What a client sends without waiting must be read

@@ -53,7 +53,7 @@ type conn struct {
 func newConn(s *Server, nc net.Conn) *conn {
 	return &conn{
 		server: s, rawConn: nc, conn: nc, ctx: s.Context(), state: stateNotAuthenticated,
-		in: &wireReader{conn: nc, pool: &s.buffers.read},
+		in: &wireReader{conn: nc, pool: &s.buffers.read, budget: &s.budget},
 	}
 }
 
@@ -105,6 +105,8 @@ func (c *conn) farewell(err error) {
 		text = "Server is shutting down"
 	case errors.Is(err, errLineTooLong), errors.Is(err, errCommandTooLong):
 		text = "Command too long"
+	case errors.Is(err, errNoMemory):
+		text = "[UNAVAILABLE] Too many large commands at the moment"
 	case errors.As(err, &ne) && ne.Timeout():
 		text = "Autologout; idle for too long"
 	default:
@@ -146,7 +148,7 @@ func (c *conn) handshake(config *tls.Config) error {
 	}
 	cs := t.ConnectionState()
 	c.conn, c.tls = t, &cs
-	c.in = &wireReader{conn: t, pool: &c.server.buffers.read}
+	c.in = &wireReader{conn: t, pool: &c.server.buffers.read, budget: c.in.budget}
 	return nil
 }
 
@@ -230,6 +232,7 @@ func (c *conn) step() error {
 		return err
 	}
 	c.acquireOut()
+	defer c.in.letGo()
 	cmd, err := c.readCommand()
 	if err != nil {
 		return c.finish(cmd, err)
@@ -286,6 +289,12 @@ func (c *conn) readLiteral(buf []byte, n int64, nonSync bool) ([]byte, error) {
 		// The client waits for the continuation and will not send it now.
 		return buf, &Error{Status: StatusBad, Code: CodeTooBig, Text: "literal too big"}
 	}
+	if err := c.in.hold(len(buf) + int(n)); err != nil {
+		if nonSync {
+			return buf, err
+		}
+		return buf, no(CodeLimit, "Too many large commands at the moment, try again")
+	}
 	if !nonSync {
 		if err := c.continuation("Ready for literal data"); err != nil {
 			return buf, err
@@ -326,7 +335,8 @@ func (c *conn) finish(req *request, err error) error {
 	case errors.Is(err, errResponded):
 		return nil
 	case errors.As(err, &ce), errors.Is(err, errClose), errors.Is(err, errLineTooLong),
-		errors.Is(err, errCommandTooLong), errors.Is(err, context.Canceled) && c.ctx.Err() != nil:
+		errors.Is(err, errCommandTooLong), errors.Is(err, errNoMemory),
+		errors.Is(err, context.Canceled) && c.ctx.Err() != nil:
 		return err
 	case errors.As(err, &e):
 	default:

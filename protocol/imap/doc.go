@@ -18,16 +18,17 @@
 //     client was told of. The backend speaks of UIDs and change numbers only.
 //  2. A view changes only in poll. EXPUNGE is never sent during FETCH, STORE or SEARCH nor
 //     while no command runs (RFC 3501 7.4.1); what vanished meanwhile keeps its number.
-//  3. A command is at most maxCommand bytes in memory, a line maxLine, a literal maxLiteral. The
-//     message of APPEND is streamed to the backend and not counted.
+//  3. A command is at most maxCommand bytes in memory, a line maxLine, a literal maxLiteral,
+//     and all commands together Options.CommandMemory. The message of APPEND is streamed to the
+//     backend and not counted.
 //  4. Nothing that came before STARTTLS is run after it, in either direction.
 //  5. Message bytes go to the client through one copy buffer. When they fail in the middle of a
 //     literal the connection is closed, since nothing else can be said there.
 //  6. A connection that waits for a command holds no buffers; they return to the server's pools.
 //
 // Concurrency: one goroutine for each connection; in IDLE a second one waits for the store and
-// is the only writer while the first reads. Server.mu guards the list of connections and conn.mu
-// what Shutdown looks at; conn.mu is taken after Server.mu and neither is held over I/O.
+// is the only writer while the first reads. Package listener accepts and ends the connections;
+// conn.mu guards what Shutdown looks at and is not held over I/O.
 //
 // The package keeps no mail, checks no password, knows no quota; \Recent is never set, as in
 // IMAP4rev2 (RFC 9051).

@@ -25,6 +25,9 @@ type Options struct {
 	// MaxConns and MaxConnsPerIP limit connections. Default: 10,000 and 1,000; negative: no
 	// limit.
 	MaxConns, MaxConnsPerIP int
+	// CommandMemory bounds what the unfinished commands of all connections hold in memory
+	// together, beyond 4 KiB of each. Default: 64 MiB.
+	CommandMemory int64
 	// IdleTimeout ends a connection that says nothing (RFC 3501 5.4). Default: 30 minutes.
 	IdleTimeout time.Duration
 	// LoginTimeout is the same before login. Default: 3 minutes.
@@ -42,6 +45,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	setDefault(&o.Greeting, "Pillarbox")
 	setDefault(&o.MaxMessage, 50<<20)
+	setDefault(&o.CommandMemory, 64<<20)
 	setDefault(&o.MaxConns, 10_000)
 	setDefault(&o.MaxConnsPerIP, 1_000)
 	setDefault(&o.IdleTimeout, 30*time.Minute)
@@ -77,11 +81,13 @@ type Server struct {
 	opt      Options
 	commands map[string]command
 	buffers  *buffers
+	budget   budget
 }
 
 // NewServer makes a Server.
 func NewServer(o Options) *Server {
 	s := &Server{opt: o.withDefaults(), commands: commandTable(), buffers: newBuffers()}
+	s.budget.max = s.opt.CommandMemory
 	s.Acceptor = listener.New(listener.Options{
 		New:      func(nc net.Conn) listener.Conn { return newConn(s, nc) },
 		Refusal:  s.refusal,

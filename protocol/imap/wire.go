@@ -35,6 +35,9 @@ type wireReader struct {
 	buf   *[bufferSize]byte
 	r, w  int
 	first [1]byte
+
+	budget *budget
+	held   int64 // of the budget, by the command that is being read or run
 }
 
 // fill reads more; the buffer must be used up. It waits for the first byte without a buffer.
@@ -109,6 +112,9 @@ func (r *wireReader) appendLine(dst []byte, limit int) ([]byte, error) {
 		if len(dst)-start+len(chunk) > limit {
 			return dst, errLineTooLong
 		}
+		if err := r.hold(len(dst) + len(chunk)); err != nil {
+			return dst, err
+		}
 		dst = append(dst, chunk...)
 		r.r += len(chunk)
 		if i >= 0 {
@@ -117,7 +123,7 @@ func (r *wireReader) appendLine(dst []byte, limit int) ([]byte, error) {
 	}
 }
 
-// appendLiteral appends n bytes.
+// appendLiteral appends n bytes, for which hold has made room.
 func (r *wireReader) appendLiteral(dst []byte, n int) ([]byte, error) {
 	start := len(dst)
 	dst = append(dst, make([]byte, n)...)
