@@ -170,7 +170,10 @@ func (in *Instance) buildStep(x *Index) (did bool, err error) {
 }
 
 // builtRow is a row and the entries it must have.
-type builtRow struct{ pk, key []byte }
+type builtRow struct {
+	pk   []byte
+	keys [][]byte
+}
 
 // step does one batch in a transaction of its own, and declares the index ready behind the
 // last.
@@ -217,32 +220,34 @@ func (b *build) collect(tx *Tx) ([]builtRow, error) {
 		if err := v.parse(c.Data()); err != nil {
 			return nil, err
 		}
-		key, has, err := b.x.key(nil, &v)
+		keys, err := b.x.keys(&v)
 		if err != nil {
 			return nil, err
 		}
-		if !has {
-			key = nil
-		}
-		rows = append(rows, builtRow{pk: append([]byte(nil), c.Key()...), key: key})
+		rows = append(rows, builtRow{pk: append([]byte(nil), c.Key()...), keys: keys})
 	}
 	return rows, err
 }
 
-// add locks a row and puts in its entry, unless a writer has.
+// add locks a row and puts in its entries, unless a writer has.
 func (b *build) add(tx *Tx, r builtRow) error {
 	x := b.x
-	if err := x.table.tree.Lock(&tx.v, r.pk); err != nil || r.key == nil {
+	if err := x.table.tree.Lock(&tx.v, r.pk); err != nil {
 		return err
 	}
-	err := x.tree.Insert(&tx.v, r.key, r.pk)
-	if !errors.Is(err, ErrKeyExists) {
-		return err
+	for _, key := range r.keys {
+		err := x.tree.Insert(&tx.v, key, r.pk)
+		if errors.Is(err, ErrKeyExists) {
+			own, oerr := x.owns(tx, key, r.pk)
+			if err = oerr; !own && oerr == nil {
+				err = fmt.Errorf("two rows have the key %x of index %s: %w", key, x.name, ErrKeyExists)
+			}
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if own, oerr := x.owns(tx, r.key, r.pk); own || oerr != nil {
-		return oerr
-	}
-	return fmt.Errorf("two rows have the key %x of index %s: %w", r.key, x.name, err)
+	return nil
 }
 
 // owns tells whether the entry with the key is that of the row.

@@ -39,11 +39,13 @@ const (
 const (
 	colNotNull    = 0x1
 	colAuto       = 0x4
+	colMulti      = 0x8
 	colDefault    = 0x10
 	colEscrow     = 0x20
 	idxUnique     = 0x1
 	idxAllowNulls = 0x2 | 0x4 | 0x8
 	idxPrimary    = 0x20
+	idxMulti      = 0x80
 	idxBuilding   = 0x40000
 	idxExtended   = 0x10000
 	tableSystem   = 0xc0000000
@@ -129,6 +131,7 @@ func newIndex(t *Table, d *IndexDef, find func(string) *Column) *Index {
 	x := &Index{table: t, name: d.Name, unique: d.Unique || d.Primary, sparse: d.Sparse, prim: d.Primary}
 	for _, c := range d.Columns {
 		x.cols = append(x.cols, find(c.Name))
+		x.multi = x.multi || find(c.Name).multi
 		x.desc = append(x.desc, c.Descending)
 	}
 	return x

@@ -128,6 +128,7 @@ func (db *Database) assemble(tx *Tx, s *storedTable) (*Table, error) {
 		c := &Column{
 			id: id, typ: ColumnType(r.pgno), name: r.name, notNil: r.flags&colNotNull != 0,
 			escrow: r.flags&colEscrow != 0, auto: r.flags&colAuto != 0,
+			multi: r.flags&colMulti != 0,
 		}
 		if r.flags&colDefault != 0 {
 			c.def = r.def
@@ -177,6 +178,7 @@ func (t *Table) indexOf(r *catRow, byID map[record.ColumnID]*Column) (*Index, er
 			return nil, fmt.Errorf("index %s of %s names a column that is not there", r.name, t.Name())
 		}
 		x.cols = append(x.cols, c)
+		x.multi = x.multi || c.multi
 		x.desc = append(x.desc, k[0]&segDescending != 0)
 	}
 	return x, nil

@@ -109,7 +109,7 @@ func (c *Column) row(t *Table, s *schema) catRow {
 		r.usage = 255
 	}
 	for flag, set := range map[uint32]bool{
-		colNotNull: c.notNil, colAuto: c.auto, colDefault: c.def != nil, colEscrow: c.escrow,
+		colNotNull: c.notNil, colAuto: c.auto, colMulti: c.multi, colDefault: c.def != nil, colEscrow: c.escrow,
 	} {
 		if set {
 			r.flags |= flag
@@ -133,6 +133,9 @@ func (x *Index) row(t *Table) catRow {
 	}
 	if !x.sparse {
 		r.flags |= idxAllowNulls
+	}
+	if x.multi {
+		r.flags |= idxMulti
 	}
 	if x.build != nil {
 		r.flags |= idxBuilding

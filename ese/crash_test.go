@@ -146,6 +146,7 @@ type row struct {
 	photo  []byte
 	stream ese.StreamID
 	body   []byte
+	tags   []string         // of a multi-valued column, each once
 	extra  map[string]int64 // of columns added later; never changed, only replaced
 }
 
@@ -325,11 +326,13 @@ func simTable() ese.TableDef {
 			{Name: "Photo", Type: ese.LongBinary},
 			{Name: "Stream", Type: ese.LongLong},
 			{Name: "Sum", Type: ese.LongLong, Escrow: true},
+			{Name: "Tags", Type: ese.Binary, Tagged: true, MultiValued: true},
 		},
 		Indexes: []ese.IndexDef{
 			{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}},
 			{Name: "Name", Unique: true, Sparse: true, Columns: []ese.IndexColumn{{Name: "Name"}}},
 			{Name: "Age", Columns: []ese.IndexColumn{{Name: "Age", Descending: true}}},
+			{Name: "Tags", Sparse: true, Columns: []ese.IndexColumn{{Name: "Tags"}}},
 		},
 	}
 }
@@ -460,7 +463,7 @@ func (s *sim) verifyRecovered() {
 // compare reads everything and holds it against a model state.
 func (s *sim) compare(tx *ese.Tx, want state) {
 	s.t.Helper()
-	for _, index := range []string{"ID", "Age", "Name"} {
+	for _, index := range []string{"ID", "Age", "Name", "Tags"} {
 		x, err := s.tb.Index(index)
 		if err != nil {
 			s.fatal("%v", err)
@@ -477,7 +480,10 @@ func (s *sim) compare(tx *ese.Tx, want state) {
 		}
 		rows := 0
 		for _, r := range want.rows {
-			if index != "Name" || r.name != "" {
+			switch {
+			case index == "Tags":
+				rows += len(r.tags)
+			case index != "Name" || r.name != "":
 				rows++
 			}
 		}
@@ -499,6 +505,14 @@ func (s *sim) compareRow(tx *ese.Tx, v *ese.RowView, want state, deep bool) {
 	}
 	if v.Int(s.c["Sum"]) != r.sum {
 		s.fatal("row %d: sum %d, want %d", id, v.Int(s.c["Sum"]), r.sum)
+	}
+	if v.Count(s.c["Tags"]) != len(r.tags) {
+		s.fatal("row %d: %d tags, want %q", id, v.Count(s.c["Tags"]), r.tags)
+	}
+	for i, tag := range r.tags {
+		if string(v.BytesAt(s.c["Tags"], i)) != tag {
+			s.fatal("row %d: tag %d is %q, want %q", id, i, v.BytesAt(s.c["Tags"], i), r.tags)
+		}
 	}
 	s.compareExtra(tx, v, id, r, want)
 	if !deep {
@@ -616,6 +630,12 @@ func (s *sim) randomRow(x *simTx) (row, *ese.Row) {
 	r := row{age: s.rng.IntN(50)}
 	er := s.tb.NewRow().Set(s.c["Age"], ese.Int(r.age))
 	r.extra = s.setExtra(x, er, r.extra)
+	var tags []ese.Value
+	for _, n := range s.rng.Perm(6)[:s.rng.IntN(4)] {
+		r.tags = append(r.tags, fmt.Sprintf("tag %d", n))
+		tags = append(tags, ese.String(r.tags[len(r.tags)-1]))
+	}
+	er.SetValues(s.c["Tags"], tags...)
 	if s.rng.IntN(3) > 0 {
 		r.name = fmt.Sprintf("%d-%d-%s", s.rng.Uint64(), s.seed, bytes.Repeat([]byte{'x'}, s.rng.IntN(60)))
 		er.Set(s.c["Name"], ese.String(r.name))

@@ -66,6 +66,11 @@ func (tx *Tx) makeTable(t *Table) error {
 				return err
 			}
 		}
+		if c.multi {
+			if err := tx.uses(t.db, featureMulti); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

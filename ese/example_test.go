@@ -136,3 +136,47 @@ func ExampleTx_Save() {
 	fmt.Println(err, same == t, in.Close())
 	// Output: <nil> true <nil>
 }
+
+// A row has several values in one column, and an index finds it by each.
+func ExampleRow_SetValues() {
+	in, _, t := exampleGroup(ese.TableDef{
+		Name: "Message",
+		Columns: []ese.ColumnDef{
+			{Name: "ID", Type: ese.Long, NotNull: true},
+			{Name: "Keyword", Type: ese.Text, Tagged: true, MultiValued: true},
+		},
+		Indexes: []ese.IndexDef{
+			{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}},
+			{Name: "Keyword", Sparse: true, Columns: []ese.IndexColumn{{Name: "Keyword"}}},
+		},
+	})
+	id, _ := t.Column("ID")
+	word, _ := t.Column("Keyword")
+	byWord, _ := t.Index("Keyword")
+	err := in.Update(context.Background(), func(tx *ese.Tx) error {
+		r := t.NewRow().Set(id, ese.Int(1)).SetValues(word, ese.String("work"), ese.String("urgent"))
+		if err := tx.Insert(r); err != nil {
+			return err
+		}
+		return tx.Insert(t.NewRow().Set(id, ese.Int(2)).SetValues(word, ese.String("work")))
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = in.View(func(tx *ese.Tx) error {
+		c := tx.Cursor(byWord)
+		if err := c.Prefix(ese.String("work")); err != nil {
+			return err
+		}
+		ok, err := c.First()
+		for ; ok && err == nil; ok, err = c.Next() {
+			fmt.Println(c.Row().Int(id), c.Row().Count(word))
+		}
+		return err
+	})
+	fmt.Println(err, in.Close())
+	// Output:
+	// 1 2
+	// 2 1
+	// <nil> <nil>
+}

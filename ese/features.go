@@ -12,7 +12,10 @@ const (
 	// indexes being built, trees waiting to be given back.
 	featureSchema = 1 << 0
 
-	knownFeatures = featureSchema
+	// featureMulti: multi-valued columns.
+	featureMulti = 1 << 1
+
+	knownFeatures = featureSchema | featureMulti
 )
 
 // checkVersion refuses a file with features that this version lacks.

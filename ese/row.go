@@ -15,6 +15,7 @@ type Row struct {
 	t    *Table
 	vals []Value
 	set  []bool
+	more map[int][]Value // several values of a column, by position
 
 	// Memory of encode, used again for each row.
 	fields []record.Field
@@ -39,6 +40,7 @@ func (r *Row) Set(c *Column, v Value) *Row {
 		r.vals, r.set = append(r.vals, Value{}), append(r.set, false)
 	}
 	r.vals[c.pos], r.set[c.pos] = v, true
+	delete(r.more, c.pos)
 	return r
 }
 
@@ -46,6 +48,7 @@ func (r *Row) Set(c *Column, v Value) *Row {
 func (r *Row) Reset() *Row {
 	clear(r.vals)
 	clear(r.set)
+	clear(r.more)
 	return r
 }
 
@@ -73,6 +76,8 @@ func (v *RowView) field(c *Column) (b []byte, sep, ok bool) {
 		b, ok = v.rec.Fixed(v.t.s.Load().layout, c.id)
 	case c.id.IsVar():
 		b, ok = v.rec.Var(c.id)
+	case c.multi:
+		return v.fieldAt(c, 0)
 	default:
 		return v.rec.Value(c.id)
 	}
@@ -154,6 +159,13 @@ func (r *Row) encode(tx *Tx, old *RowView) (rec []byte, dropped []uint32, err er
 		if !set && old == nil && c.def != nil && c.id.IsTagged() {
 			continue // it costs nothing
 		}
+		if set && len(r.more[c.pos]) > 0 {
+			if arena, f.Values, err = r.values(c, r.more[c.pos], arena); err != nil {
+				return nil, nil, err
+			}
+			fields = append(fields, f)
+			continue
+		}
 		n := len(arena)
 		if arena, f.Null, err = r.value(tx, c, set, arena); err != nil {
 			return nil, nil, err
@@ -196,15 +208,25 @@ func (r *Row) value(tx *Tx, c *Column, set bool, arena []byte) (out []byte, null
 		}
 		return arena, true, nil
 	}
+	out, err = r.store(c, v, arena)
+	return out, false, err
+}
+
+// store appends a value in record byte order.
+func (r *Row) store(c *Column, v Value, arena []byte) ([]byte, error) {
 	out, ok := v.appendTo(arena, c.typ)
 	if !ok || !c.long() && c.typ.FixedSize() == 0 && v.byteLen() > maxShort(c) {
-		return arena, false, fmt.Errorf("%w: column %s of %s", ErrBadValue, c.name, r.t.Name())
+		return arena, fmt.Errorf("%w: column %s of %s", ErrBadValue, c.name, r.t.Name())
 	}
-	return out, false, nil
+	return out, nil
 }
 
 // keep makes f what a column has in the old row; false when that takes no place in the record.
 func (v *RowView) keep(c *Column, f *record.Field) bool {
+	if c.multi && v.Count(c) > 1 {
+		f.Values = v.keepValues(c)
+		return true
+	}
 	if c.def == nil {
 		var ok bool
 		f.Data, f.Separated, ok = v.field(c)
@@ -221,16 +243,31 @@ func (v *RowView) keep(c *Column, f *record.Field) bool {
 // separated returns the ids of the long values that the record refers to, those in fields
 // left out.
 func (v *RowView) separated(fields []record.Field) (out []uint32) {
+	if v.t.lv.Load() == nil {
+		return nil
+	}
 	v.rec.EachTagged(func(_ record.ColumnID, tg record.Tagged) bool {
-		if tg.Separated {
+		switch {
+		case tg.Separated:
 			out = append(out, lidOf(tg.Data))
+		case tg.MultiValue && tg.LongValue:
+			out = append(out, separatedOf(tg)...)
 		}
 		return true
 	})
+	drop := func(data []byte) {
+		if at := slices.Index(out, lidOf(data)); at >= 0 {
+			out = slices.Delete(out, at, at+1)
+		}
+	}
 	for i := range fields {
-		if f := &fields[i]; f.Separated && len(out) > 0 {
-			if at := slices.Index(out, lidOf(f.Data)); at >= 0 {
-				out = slices.Delete(out, at, at+1)
+		f := &fields[i]
+		if f.Separated {
+			drop(f.Data)
+		}
+		for k := range f.Values {
+			if f.Values[k].Separated {
+				drop(f.Values[k].Data)
 			}
 		}
 	}
@@ -250,14 +287,8 @@ func maxShort(c *Column) int {
 func (r *Row) fit(tx *Tx, layout *record.Layout, fields []record.Field) ([]byte, error) {
 	limit := r.t.maxRecord()
 	for {
-		worst := -1
-		for i := range fields {
-			f := &fields[i]
-			if f.LongValue && !f.Separated && len(f.Data) > 8 && (worst < 0 || len(f.Data) > len(fields[worst].Data)) {
-				worst = i
-			}
-		}
-		if worst < 0 || len(fields[worst].Data) <= maxInlineLong {
+		data, separated := longest(fields)
+		if data == nil || len(*data) <= maxInlineLong {
 			rec, err := layout.Encode(r.rec[:0], fields, r.t.db.in.largePages())
 			if err == nil && len(rec) <= limit {
 				r.rec = rec
@@ -266,14 +297,35 @@ func (r *Row) fit(tx *Tx, layout *record.Layout, fields []record.Field) ([]byte,
 			if err != nil && !errors.Is(err, record.ErrTooBig) {
 				return nil, err
 			}
-			if worst < 0 {
+			if data == nil {
 				return nil, fmt.Errorf("row of table %s: %w", r.t.Name(), ErrTooBig)
 			}
 		}
-		lid, err := r.t.writeLV(tx, fields[worst].Data)
+		lid, err := r.t.writeLV(tx, *data)
 		if err != nil {
 			return nil, err
 		}
-		fields[worst].Data, fields[worst].Separated = lid, true
+		*data, *separated = lid, true
 	}
+}
+
+// longest finds the longest value that may leave the record, nil when there is none.
+func longest(fields []record.Field) (data *[]byte, separated *bool) {
+	const worth = 8 // what is shorter takes as much room outside
+	for i := range fields {
+		f := &fields[i]
+		if !f.LongValue {
+			continue
+		}
+		if len(f.Values) == 0 && !f.Separated && len(f.Data) > worth && (data == nil || len(f.Data) > len(*data)) {
+			data, separated = &f.Data, &f.Separated
+		}
+		for k := range f.Values {
+			m := &f.Values[k]
+			if !m.Separated && len(m.Data) > worth && (data == nil || len(m.Data) > len(*data)) {
+				data, separated = &m.Data, &m.Separated
+			}
+		}
+	}
+	return data, separated
 }

@@ -19,6 +19,9 @@ type ColumnDef struct {
 	// has its default. LongBinary and LongText are always tagged.
 	Tagged  bool
 	NotNull bool
+	// MultiValued lets a row have several values in a tagged or long column (Row.SetValues). An
+	// index has an entry for each value of its first such column.
+	MultiValued bool
 	// Escrow makes an integer of 4 or 8 bytes a sum that many transactions may add to at the
 	// same time (Tx.Add). It is never NULL, 0 when not set, and in no index.
 	Escrow bool
@@ -65,6 +68,7 @@ type Column struct {
 	notNil bool
 	escrow bool
 	auto   bool
+	multi  bool
 	def    []byte // what rows without the column have; nil: NULL
 	life
 }
@@ -91,6 +95,7 @@ type Index struct {
 	unique bool
 	sparse bool
 	prim   bool
+	multi  bool // a row can have several entries
 	tree   *btree.Tree
 	life
 	build *build // nil: its entries were there from the beginning

@@ -10,6 +10,9 @@ func checkColumn(c *ColumnDef) error {
 	if c.Name == "" || len(c.Name) > maxName {
 		return fmt.Errorf("%w: column name %q", ErrSchema, c.Name)
 	}
+	if c.MultiValued && !c.Tagged && !c.Type.IsLong() {
+		return fmt.Errorf("%w: multi-valued column %s is not tagged", ErrSchema, c.Name)
+	}
 	if c.Escrow || c.AutoIncrement {
 		switch c.Type {
 		case Long, UnsignedLong, LongLong, UnsignedLongLong, Currency:
@@ -52,6 +55,7 @@ func (c *ColumnDef) column(s *schema) (*Column, error) {
 	def, err := c.defaultBytes()
 	return &Column{
 		id: id, typ: c.Type, name: c.Name, def: def, escrow: c.Escrow, auto: c.AutoIncrement,
+		multi:  c.MultiValued,
 		notNil: c.NotNull || c.Escrow || c.AutoIncrement,
 	}, err
 }
@@ -65,6 +69,9 @@ func checkIndex(table string, x *IndexDef, find func(string) *Column) error {
 		c := find(n.Name)
 		if c == nil {
 			return fmt.Errorf("%w: index %s of table %s: no column %s", ErrSchema, x.Name, table, n.Name)
+		}
+		if c.multi && x.Primary {
+			return fmt.Errorf("%w: primary index of table %s: column %s has several values", ErrSchema, table, c.name)
 		}
 		if c.escrow {
 			return fmt.Errorf("%w: index %s of table %s: escrow column %s cannot be a key", ErrSchema, x.Name, table, c.name)

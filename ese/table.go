@@ -18,9 +18,17 @@ func keyLimit(pageSize int) int { return min(pageSize/4, 2000) }
 
 // key builds the index key of a row. ok is false when the index leaves the row out.
 func (x *Index) key(dst []byte, v *RowView) (key []byte, ok bool, err error) {
+	return x.keyAt(dst, v, nil, 0)
+}
+
+// keyAt is key with the n-th value of a multi-valued column.
+func (x *Index) keyAt(dst []byte, v *RowView, expand *Column, n int) (key []byte, ok bool, err error) {
 	key = dst
 	for i, c := range x.cols {
 		b, sep, has := v.field(c)
+		if c == expand {
+			b, sep, has = v.fieldAt(c, n)
+		}
 		if sep {
 			return nil, false, fmt.Errorf("index %s: %w: column %s is too long", x.name, ErrTooBig, c.name)
 		}
@@ -114,17 +122,25 @@ func (tx *Tx) insert(r *Row) error {
 		if !x.kept(tx) {
 			continue
 		}
-		k, ok, err := x.key(tx.ik[:0], &v)
-		if err != nil {
+		if err := x.enter(tx, &v, pk); err != nil {
 			return err
 		}
-		if !ok {
-			continue
-		}
-		tx.ik = k
-		if err := x.tree.Insert(&tx.v, k, pk); err != nil {
-			return t.opError("insert into", x, err)
-		}
+	}
+	return nil
+}
+
+// enter puts in the entries of a new row.
+func (x *Index) enter(tx *Tx, v *RowView, pk []byte) error {
+	if x.multi {
+		return x.enterAll(tx, v, pk)
+	}
+	k, ok, err := x.key(tx.ik[:0], v)
+	if err != nil || !ok {
+		return err
+	}
+	tx.ik = k
+	if err := x.tree.Insert(&tx.v, k, pk); err != nil {
+		return x.table.opError("insert into", x, err)
 	}
 	return nil
 }
@@ -230,8 +246,24 @@ func (tx *Tx) update(r *Row, pk []byte) error {
 	return nil
 }
 
+// leave removes the entries of a row.
+func (x *Index) leave(tx *Tx, v *RowView, pk []byte) error {
+	if x.multi {
+		return x.leaveAll(tx, v, pk)
+	}
+	k, ok, err := x.key(tx.ik[:0], v)
+	if err != nil || !ok {
+		return err
+	}
+	tx.ik = k
+	return x.cut(tx, k, pk)
+}
+
 // move changes the index entry of a row whose columns changed.
 func (x *Index) move(tx *Tx, pk []byte, old, now *RowView) error {
+	if x.multi {
+		return x.moveAll(tx, pk, old, now)
+	}
 	was, had, err := x.key(nil, old)
 	if err != nil {
 		return err
@@ -315,14 +347,8 @@ func (tx *Tx) remove(t *Table, pk []byte) error {
 		if !x.kept(tx) {
 			continue
 		}
-		k, has, err := x.key(nil, &old)
-		if err != nil {
-			return err
-		}
-		if has {
-			if err := x.cut(tx, k, pk); err != nil {
-				return t.opError("delete from", x, err)
-			}
+		if err := x.leave(tx, &old, pk); err != nil {
+			return t.opError("delete from", x, err)
 		}
 	}
 	for _, lid := range old.separated(nil) {

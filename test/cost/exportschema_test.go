@@ -143,3 +143,45 @@ func TestExportChangedSchema(t *testing.T) {
 		}
 	}
 }
+
+// Another reader shows several values of a text column, and finds its way past those of
+// others. (Several
+// numbers, and the compact form for two values, it shows as nothing: engine.md 26.)
+func TestExportMultiValues(t *testing.T) {
+	path := onDisk(t, func(in *ese.Instance, db *ese.Database) {
+		must(t, in.Update(context.Background(), func(tx *ese.Tx) error {
+			tb, err := tx.CreateTable(db, ese.TableDef{
+				Name: "Tags",
+				Columns: []ese.ColumnDef{
+					{Name: "ID", Type: ese.Long, NotNull: true},
+					{Name: "Num", Type: ese.Long, Tagged: true, MultiValued: true},
+					{Name: "Tag", Type: ese.Text, Tagged: true, MultiValued: true},
+					{Name: "Last", Type: ese.Text, Tagged: true},
+				},
+				Indexes: []ese.IndexDef{
+					{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}},
+					{Name: "Tag", Columns: []ese.IndexColumn{{Name: "Tag"}}},
+				},
+			})
+			must(t, err)
+			for i, tags := range [][]ese.Value{
+				{ese.String("one")},
+				{ese.String("one"), ese.String("two")},
+				{ese.String("one"), ese.String("two"), ese.String("three")},
+			} {
+				r := tb.NewRow().Set(col(t, tb, "ID"), ese.Int(i)).SetValues(col(t, tb, "Tag"), tags...)
+				r.SetValues(col(t, tb, "Num"), ese.Int(1), ese.Int(2), ese.Int(3)).Set(col(t, tb, "Last"), ese.String("end"))
+				must(t, tx.Insert(r))
+			}
+			return nil
+		}))
+	})
+	rows := exported(t, path)["Tags"]
+	for _, c := range [][3]string{
+		{"0", "Tag", "one"}, {"2", "Tag", "one; two; three"}, {"0", "Last", "end"}, {"1", "Last", "end"}, {"2", "Last", "end"},
+	} {
+		if got := cell(t, rows, c[0], c[1]); got != c[2] {
+			t.Errorf("row %s, column %s: %q, want %q", c[0], c[1], got, c[2])
+		}
+	}
+}

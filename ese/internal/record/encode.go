@@ -21,6 +21,15 @@ type Field struct {
 	LongValue bool
 	// Compressed means that Data begins with a compression byte (see Decompress).
 	Compressed bool
+	// Values, two or more, are those of a multi-valued tagged column; Data and Separated are
+	// ignored then.
+	Values []FieldValue
+}
+
+// FieldValue is one of several values of a column.
+type FieldValue struct {
+	Data      []byte
+	Separated bool
 }
 
 // Layout is the place of a table's fixed columns.
@@ -190,7 +199,7 @@ func encodeTagged(dst []byte, fields []Field, largePage bool) ([]byte, error) {
 			offset++
 		}
 		if header&headerNull == 0 {
-			offset += len(f.Data)
+			offset += f.size()
 		}
 	}
 	for i := range fields {
@@ -200,8 +209,58 @@ func encodeTagged(dst []byte, fields []Field, largePage bool) ([]byte, error) {
 			dst = append(dst, header)
 		}
 		if header&headerNull == 0 {
-			dst = append(dst, f.Data...)
+			var err error
+			if dst, err = f.append(dst); err != nil {
+				return nil, err
+			}
 		}
+	}
+	return dst, nil
+}
+
+// size is the length of a tagged column's data.
+func (f *Field) size() int {
+	if len(f.Values) == 0 {
+		return len(f.Data)
+	}
+	n := 2 * len(f.Values)
+	if f.twoValues() {
+		n = 1
+	}
+	for i := range f.Values {
+		n += len(f.Values[i].Data)
+	}
+	return n
+}
+
+// twoValues tells that the compact form is used: the size of the first value in one byte.
+func (f *Field) twoValues() bool {
+	return len(f.Values) == 2 && !f.LongValue && len(f.Values[0].Data) <= 0xff
+}
+
+// append appends a tagged column's data.
+func (f *Field) append(dst []byte) ([]byte, error) {
+	switch {
+	case len(f.Values) == 0:
+		return append(dst, f.Data...), nil
+	case f.twoValues():
+		dst = append(dst, byte(len(f.Values[0].Data)))
+	default:
+		offset := 2 * len(f.Values)
+		for i := range f.Values {
+			if offset > offsetMask {
+				return nil, ErrTooBig
+			}
+			entry := uint16(offset)
+			if f.Values[i].Separated {
+				entry |= multiSeparated
+			}
+			dst = binary.LittleEndian.AppendUint16(dst, entry)
+			offset += len(f.Values[i].Data)
+		}
+	}
+	for i := range f.Values {
+		dst = append(dst, f.Values[i].Data...)
 	}
 	return dst, nil
 }
@@ -217,7 +276,12 @@ func (f *Field) header(largePage bool) (header byte, written bool) {
 	if f.Compressed {
 		header |= headerPacked
 	}
-	if f.Separated {
+	if len(f.Values) > 0 {
+		header |= headerMulti
+		if f.twoValues() {
+			header |= headerTwo
+		}
+	} else if f.Separated {
 		header |= headerLID
 	}
 	return header, largePage || header != 0

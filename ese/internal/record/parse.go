@@ -320,7 +320,6 @@ func (t Tagged) twoValues() ([]Tagged, error) {
 }
 
 func (t Tagged) multiValues() ([]Tagged, error) {
-	const separated = 0x8000
 	if len(t.Data) < 2 {
 		return nil, corrupt("multi-values in %d bytes", len(t.Data))
 	}
@@ -340,7 +339,7 @@ func (t Tagged) multiValues() ([]Tagged, error) {
 		}
 		// Only the first value can be compressed.
 		values[i] = Tagged{
-			Data: t.Data[from:to:to], Separated: entry(i)&separated != 0,
+			Data: t.Data[from:to:to], Separated: entry(i)&multiSeparated != 0,
 			LongValue: t.LongValue, Compressed: t.Compressed && i == 0, Encrypted: t.Encrypted,
 		}
 	}

@@ -434,3 +434,47 @@ func TestGoldenKeys(t *testing.T) {
 		t.Error("an SLV made a key")
 	}
 }
+
+// Several values of a column are read as they were written, on small and large pages, in the
+// compact form and the other, with long values among them.
+func TestSeveralValues(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 2000 {
+		large := rng.IntN(2) == 0
+		var fields []Field
+		for id := FirstTagged; id < FirstTagged+4; id++ {
+			f := Field{ID: id, LongValue: rng.IntN(2) == 0}
+			for range 2 + rng.IntN(4) {
+				v := FieldValue{Data: make([]byte, rng.IntN(300))}
+				if f.LongValue && rng.IntN(3) == 0 {
+					v = FieldValue{Data: []byte{1, 2, 3, 4}, Separated: true}
+				}
+				for i := range v.Data {
+					v.Data[i] = byte(rng.Uint32())
+				}
+				f.Values = append(f.Values, v)
+			}
+			fields = append(fields, f)
+		}
+		b, err := NewLayout(nil).Encode(nil, fields, large)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := Parse(b, large)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range fields {
+			tg, ok := rec.Tagged(f.ID)
+			vals, err := tg.Values()
+			if !ok || err != nil || len(vals) != len(f.Values) || !tg.MultiValue || tg.LongValue != f.LongValue {
+				t.Fatalf("column %d: %v %v, %d values of %d", f.ID, ok, err, len(vals), len(f.Values))
+			}
+			for i, v := range vals {
+				if !bytes.Equal(v.Data, f.Values[i].Data) || v.Separated != f.Values[i].Separated {
+					t.Fatalf("column %d: value %d is %x, want %x", f.ID, i, v.Data, f.Values[i].Data)
+				}
+			}
+		}
+	}
+}

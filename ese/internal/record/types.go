@@ -110,4 +110,6 @@ const (
 	headerTwo    = 0x10
 	headerNull   = 0x20
 	headerSecret = 0x40 // encrypted
+
+	multiSeparated = 0x8000 // of an offset in a multi-value: the value is a long value's id
 )
