@@ -106,13 +106,16 @@ func BenchmarkPointRead(b *testing.B) {
 	var buf []byte
 	b.ReportAllocs()
 	b.ResetTimer()
-	for b.Loop() {
-		tx := in.BeginRead()
-		binary.BigEndian.PutUint64(key, rand.Uint64N(rows))
-		if ok, err := tx.Get(ts[0], &v, &buf, ese.Bytes(key)); !ok || err != nil {
-			b.Fatal(ok, err)
+	get := func(tx *ese.Tx) error {
+		ok, err := tx.Get(ts[0], &v, &buf, ese.Bytes(key))
+		if !ok && err == nil {
+			err = ese.ErrNotFound
 		}
-		if err := tx.Rollback(); err != nil {
+		return err
+	}
+	for b.Loop() {
+		binary.BigEndian.PutUint64(key, rand.Uint64N(rows))
+		if err := in.View(get); err != nil {
 			b.Fatal(err)
 		}
 	}

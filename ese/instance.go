@@ -26,7 +26,8 @@ type Instance struct {
 	cache    *cache.Cache
 	versions *version.Store
 	env      *btree.Env
-	trees    sync.Map // version.TreeID -> *btree.Tree
+	views    sync.Pool // of *Tx, for View
+	trees    sync.Map  // version.TreeID -> *btree.Tree
 
 	openMu sync.Mutex // one opening or closing at a time
 

@@ -190,7 +190,8 @@ func (tx *Tx) finish() {
 	for _, c := range tx.cursors {
 		c.Release()
 	}
-	tx.cursors = nil
+	clear(tx.cursors)
+	tx.cursors = tx.cursors[:0]
 }
 
 // end forgets the transaction.
@@ -292,10 +293,21 @@ func (tx *Tx) attempt(fn func(*Tx) error) error {
 	return err
 }
 
-// View runs fn in a read-only transaction.
-func (in *Instance) View(fn func(*Tx) error) (err error) {
-	tx := in.BeginRead()
-	defer func() { err = errors.Join(err, tx.Rollback()) }()
+// View runs fn in a read-only transaction, which fn must not keep: it is used again.
+func (in *Instance) View(fn func(*Tx) error) error {
+	tx, _ := in.views.Get().(*Tx)
+	if tx == nil {
+		tx = &Tx{in: in}
+	}
+	tx.done = false
+	in.versions.Begin(&tx.v, true, false)
+	defer func() {
+		if !tx.done {
+			tx.end()
+		}
+		tx.v.Renew()
+		in.views.Put(tx)
+	}()
 	return fn(tx)
 }
 

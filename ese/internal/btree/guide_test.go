@@ -63,3 +63,42 @@ func TestGuide(t *testing.T) {
 		}
 	}
 }
+
+// TestInnerSplit compares a copy that grew split by split with one made of the page.
+func TestInnerSplit(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for round := range 50 {
+		p := make(page.Page, 8192)
+		page.Init(p, 7, page.FlagParentOfLeaf)
+		p.Insert(0, 0, 0, nil, childData(1))
+		in := newInner(nil, 9, p)
+		for n := range 150 {
+			key := []byte{0x7f, byte(rng.Uint32()), byte(rng.Uint32()), byte(n)}
+			if round%2 == 0 {
+				key = []byte{0x7f, byte(n)} // always behind the last
+			}
+			i := in.child(key)
+			if i > 0 && slices.Compare(in.sep(i-1), key) == 0 {
+				continue
+			}
+			right := page.No(100 + n)
+			up := p.Child(i)
+			p.Replace(i, childData(right))
+			p.Insert(i, 0, 0, key, childData(up))
+			in.kids[i].leaf.Store(nil)
+			in = in.split(i, key, right)
+			want := newInner(nil, 9, p)
+			if !slices.Equal(in.children, want.children) || !slices.Equal(in.ends, want.ends) ||
+				string(in.keys) != string(want.keys) || len(in.kids) != len(want.kids) {
+				t.Fatalf("round %d, split %d: %v %x, want %v %x", round, n, in.children, in.keys,
+					want.children, want.keys)
+			}
+			for range 10 {
+				key := []byte{0x7f, byte(rng.Uint32()), byte(rng.Uint32())}
+				if got, want := in.child(key), want.child(key); got != want {
+					t.Fatalf("round %d, split %d: child of %x is %d, want %d", round, n, key, got, want)
+				}
+			}
+		}
+	}
+}

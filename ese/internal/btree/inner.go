@@ -88,18 +88,16 @@ func (in *inner) split(i int, sep []byte, right page.No) *inner {
 	n := len(in.children) + 1
 	out.children = append(make([]page.No, 0, n+n/4+8), in.children[:i+1]...)
 	out.children = append(append(out.children, right), in.children[i+1:]...)
+	at := len(in.keys) // where the new separator goes
+	if i < len(in.ends) {
+		at = int(in.ends[i]) - len(in.sep(i))
+	}
 	out.keys = make([]byte, 0, len(in.keys)+len(sep)+len(in.keys)/4)
-	out.ends = make([]uint32, 0, n+n/4+8)
-	for k := range n - 1 {
-		switch {
-		case k < i:
-			out.keys = append(out.keys, in.sep(k)...)
-		case k == i:
-			out.keys = append(out.keys, sep...)
-		default:
-			out.keys = append(out.keys, in.sep(k-1)...)
-		}
-		out.ends = append(out.ends, uint32(len(out.keys)))
+	out.keys = append(append(append(out.keys, in.keys[:at]...), sep...), in.keys[at:]...)
+	out.ends = append(make([]uint32, 0, n+n/4+8), in.ends[:i]...)
+	out.ends = append(out.ends, uint32(at+len(sep)))
+	for _, end := range in.ends[i:] {
+		out.ends = append(out.ends, end+uint32(len(sep)))
 	}
 	out.kids = make([]kid, n, n+n/4+8)
 	for k := range in.kids {
@@ -107,8 +105,9 @@ func (in *inner) split(i int, sep []byte, right page.No) *inner {
 		if k > i {
 			to++
 		}
-		out.kids[to].leaf.Store(in.kids[k].leaf.Load())
-		if o := in.kids[k].in.Load(); o != nil && !o.stale.Load() {
+		if in.parentOfLeaf {
+			out.kids[to].leaf.Store(in.kids[k].leaf.Load())
+		} else if o := in.kids[k].in.Load(); o != nil && !o.stale.Load() {
 			out.remember(to, o)
 		}
 	}

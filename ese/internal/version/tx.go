@@ -47,6 +47,11 @@ func (tx *Tx) finish() {
 	tx.ended = true
 }
 
+// Renew makes a read-only transaction that has ended one that has not begun.
+func (tx *Tx) Renew() {
+	tx.Begin, tx.Horizon, tx.ReadOnly, tx.ended = 0, 0, false, false
+}
+
 // Abandon wakes those who wait for a transaction that will never end: the instance is dead.
 func (tx *Tx) Abandon() { tx.finish() }
 
