@@ -15,7 +15,7 @@ func (s *sim) quiet() {
 		s.open = s.open[1:]
 		s.endTx(x)
 	}
-	for i := 0; i < 100 && s.disk.clone == nil && (i < 2 || s.in.Stats().Cache.Dirty > 0); i++ {
+	for i := 0; i < 100 && s.disk.Cut == nil && (i < 2 || s.in.Stats().Cache.Dirty > 0); i++ {
 		for _, n := range []int{0, 1, 6, 0, 2, 3, 7} {
 			if err := s.in.Step(n); err != nil && !errors.Is(err, ese.ErrWriteConflict) {
 				s.fatal("step: %v", err)
@@ -25,8 +25,8 @@ func (s *sim) quiet() {
 	if err := s.in.Step(4); err != nil {
 		s.fatal("step: %v", err)
 	}
-	if s.disk.clone == nil {
+	if s.disk.Cut == nil {
 		s.counts.Quiet++
-		s.disk.left = 1 + s.rng.IntN(12)
+		s.disk.Left = 1 + s.rng.IntN(12)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"runtime/debug"
@@ -89,55 +88,6 @@ func (c *crashCounts) demand(t *testing.T) {
 	c.full.demand(t)
 }
 
-// crashFS cuts the power at the n-th write or sync.
-type crashFS struct {
-	*vfs.Mem
-	left  int // events until the cut; below 0: never
-	clone *vfs.Mem
-	rng   *rand.Rand
-	onCut func()
-}
-
-func (c *crashFS) event() {
-	if c.left--; c.left == 0 && c.clone == nil {
-		c.clone = c.Mem.CrashClone(c.rng)
-		c.onCut()
-	}
-}
-
-func (c *crashFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := c.Mem.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &crashFile{f, c}, nil
-}
-
-func (c *crashFS) Rename(a, b string) error {
-	c.event()
-	return c.Mem.Rename(a, b)
-}
-
-func (c *crashFS) SyncDir(d string) error {
-	c.event()
-	return c.Mem.SyncDir(d)
-}
-
-type crashFile struct {
-	vfs.File
-	c *crashFS
-}
-
-func (f *crashFile) WriteAt(p []byte, off int64) (int, error) {
-	f.c.event()
-	return f.File.WriteAt(p, off)
-}
-
-func (f *crashFile) SyncData() error {
-	f.c.event()
-	return f.File.SyncData()
-}
-
 // row is a row of the model.
 type row struct {
 	age    int
@@ -182,7 +132,7 @@ type sim struct {
 	seed   uint64
 	rng    *rand.Rand
 	o      ese.Options
-	disk   *crashFS
+	disk   *esetest.CrashDisk
 	in     *ese.Instance
 	db     *ese.Database
 	tb, mk *ese.Table
@@ -224,7 +174,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		Rand:          func() uint32 { return s.rng.Uint32() },
 	}
 	s.o.GenerationBytes = max(s.o.GenerationBytes, 8*int64(s.o.PageSize))
-	s.disk = &crashFS{Mem: vfs.NewMem(), rng: s.rng, left: -1}
+	s.disk = &esetest.CrashDisk{Mem: vfs.NewMem(), Rand: s.rng}
 	s.placePair()
 	s.history = []state{{rows: map[int]row{}, schema: newSimSchema()}}
 	return s
@@ -338,22 +288,22 @@ func simTable() ese.TableDef {
 }
 
 func (s *sim) run() {
-	s.disk.onCut = func() { s.ackCut = s.acked }
+	s.disk.OnCut = func() { s.ackCut = s.acked }
 	s.recoverUntilUp(false)
 	for range 2 + s.rng.IntN(3) {
-		s.disk.left = 1 + s.rng.IntN(400)
+		s.disk.Left = 1 + s.rng.IntN(400)
 		quiet := -1
 		if s.rng.IntN(3) == 0 {
 			quiet = s.rng.IntN(150)
 		}
-		for i := 0; s.disk.clone == nil && s.stepOn(i == quiet); i++ {
+		for i := 0; s.disk.Cut == nil && s.stepOn(i == quiet); i++ {
 			if s.t.Failed() {
 				return
 			}
 		}
-		if s.disk.clone == nil { // broken by a planted error: the power goes as well
+		if s.disk.Cut == nil { // broken by a planted error: the power goes as well
 			s.counts.Faults++
-			s.disk.clone, s.ackCut = s.disk.Mem.CrashClone(s.rng), s.acked
+			s.disk.Cut, s.ackCut = s.disk.Mem.CrashClone(s.rng), s.acked
 		}
 		s.collect()
 		s.counts.Crashes++
@@ -361,7 +311,7 @@ func (s *sim) run() {
 		s.open, s.readers, s.held = nil, nil, nil
 		s.recoverUntilUp(true)
 	}
-	s.disk.left = -1
+	s.disk.Left = 0
 	if s.fault != nil {
 		s.fault.Remove()
 	}
@@ -403,15 +353,15 @@ func (s *sim) collect() {
 // recoverUntilUp opens after a crash; with again the power may fail in recovery too.
 func (s *sim) recoverUntilUp(again bool) {
 	for try := 0; ; try++ {
-		if s.disk.clone != nil {
-			s.disk = &crashFS{Mem: s.disk.clone, rng: s.rng, left: -1, onCut: s.disk.onCut}
+		if s.disk.Cut != nil {
+			s.disk = &esetest.CrashDisk{Mem: s.disk.Cut, Rand: s.rng, OnCut: s.disk.OnCut}
 			s.acked = s.ackCut // what was acknowledged after the cut never happened
 		}
 		if again && try < 3 && s.rng.IntN(2) == 0 {
-			s.disk.left = 1 + s.rng.IntN(60)
+			s.disk.Left = 1 + s.rng.IntN(60)
 		}
 		err := s.openUp()
-		if s.disk.clone != nil {
+		if s.disk.Cut != nil {
 			s.counts.InRecovery++
 			if s.in != nil {
 				_ = s.in.Kill()
@@ -424,7 +374,7 @@ func (s *sim) recoverUntilUp(again bool) {
 		if err != nil {
 			s.hard("open: %v", err)
 		}
-		s.disk.left = -1
+		s.disk.Left = 0
 		break
 	}
 	if again {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -49,58 +48,6 @@ type crashCounts struct {
 	Sent, Twice, Notices     int
 }
 
-// crashDisk takes what a power cut at its n-th write or sync would leave.
-type crashDisk struct {
-	*vfs.Mem
-	rng   *rand.Rand
-	left  int // events until the cut; 0: never
-	clone *vfs.Mem
-	onCut func()
-}
-
-func (d *crashDisk) event() {
-	if d.left == 0 {
-		return
-	}
-	if d.left--; d.left == 0 {
-		d.clone = d.CrashClone(d.rng)
-		d.onCut()
-	}
-}
-
-func (d *crashDisk) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := d.Mem.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &crashFile{f, d}, nil
-}
-
-func (d *crashDisk) Rename(from, to string) error {
-	d.event()
-	return d.Mem.Rename(from, to)
-}
-
-func (d *crashDisk) SyncDir(dir string) error {
-	d.event()
-	return d.Mem.SyncDir(dir)
-}
-
-type crashFile struct {
-	vfs.File
-	d *crashDisk
-}
-
-func (f *crashFile) WriteAt(p []byte, off int64) (int, error) {
-	f.d.event()
-	return f.File.WriteAt(p, off)
-}
-
-func (f *crashFile) SyncData() error {
-	f.d.event()
-	return f.File.SyncData()
-}
-
 // simMessage is one message and what must become of it.
 type simMessage struct {
 	id      QueueID
@@ -117,7 +64,7 @@ type sim struct {
 	seed uint64
 	rng  *rand.Rand
 	w    *world
-	disk *crashDisk
+	disk *esetest.CrashDisk
 	msgs []*simMessage
 	sum  *crashCounts
 	// got is what the peers had when the power was cut.
@@ -140,8 +87,8 @@ func (s *sim) run() {
 	s.newDisk(vfs.NewMem())
 	s.open(false)
 	for range 2 + s.rng.IntN(3) {
-		s.disk.left = 1 + s.rng.IntN(250)
-		for s.disk.clone == nil {
+		s.disk.Left = 1 + s.rng.IntN(250)
+		for s.disk.Cut == nil {
 			s.step()
 			if s.w.t.Failed() {
 				return
@@ -154,7 +101,7 @@ func (s *sim) run() {
 }
 
 func (s *sim) newDisk(mem *vfs.Mem) {
-	s.disk = &crashDisk{Mem: mem, rng: s.rng, onCut: func() { s.got = len(s.w.got) }}
+	s.disk = &esetest.CrashDisk{Mem: mem, Rand: s.rng, OnCut: func() { s.got = len(s.w.got) }}
 	s.w.fs = s.disk
 }
 
@@ -166,24 +113,24 @@ func (s *sim) open(again bool) {
 			_ = s.w.in.Kill()
 			s.w.in = nil
 		}
-		if s.disk.clone != nil {
+		if s.disk.Cut != nil {
 			// What was sent after the cut was never sent.
 			s.w.got = s.w.got[:s.got]
-			s.newDisk(s.disk.clone)
+			s.newDisk(s.disk.Cut)
 		}
 		s.w.advance(time.Second)
 		if again && try < 3 && s.rng.IntN(2) == 0 {
-			s.disk.left = 1 + s.rng.IntN(60)
+			s.disk.Left = 1 + s.rng.IntN(60)
 		}
 		err := s.w.open()
-		if s.disk.clone != nil {
+		if s.disk.Cut != nil {
 			s.sum.InOpen++
 			continue
 		}
 		if err != nil {
 			s.fatal("open: %v", err)
 		}
-		s.disk.left = 0
+		s.disk.Left = 0
 		return
 	}
 }
@@ -198,7 +145,7 @@ func (s *sim) step() {
 		if _, err := s.w.tr.Step(ctx); err != nil {
 			s.fatal("step: %v", err)
 		}
-		if s.disk.clone != nil {
+		if s.disk.Cut != nil {
 			s.sum.InStep++
 		}
 	case k < 15:
@@ -261,7 +208,7 @@ func (s *sim) accept() {
 	if err != nil {
 		s.fatal("accept: %v", err)
 	}
-	m.id, m.acked = id, s.disk.clone == nil
+	m.id, m.acked = id, s.disk.Cut == nil
 	if !m.acked {
 		s.sum.InAccept++
 	}

@@ -4,5 +4,7 @@
 // cut would, with what was not synced partly lost; both run the full check of
 // pillarbox/ese/inspect on every database that is clean, and so does the end of the test.
 //
+// A CrashDisk is the disk of a simulation: it keeps what a power cut at its n-th event would leave.
+//
 // It is for tests only and knows no mail.
 package esetest

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"pillarbox/ese"
+	"pillarbox/ese/esetest"
 	"pillarbox/ese/inspect"
 	"pillarbox/ese/vfs"
 	"pillarbox/store"
@@ -70,7 +71,7 @@ const boxes = 3
 type run struct {
 	rng    *rand.Rand
 	o      ese.Options
-	d      *disk
+	d      *esetest.CrashDisk
 	in     *ese.Instance
 	s      *store.Store
 	model  *state
@@ -121,27 +122,27 @@ func (r *run) lives(mem *vfs.Mem) error {
 
 // life opens the store, compares, works, and cuts the power.
 func (r *run) life(mem *vfs.Mem, possible []*state) (*vfs.Mem, []*state, error) {
-	r.d = &disk{Mem: mem, rng: r.rng}
+	r.d = &esetest.CrashDisk{Mem: mem, Rand: r.rng}
 	if possible != nil && r.rng.IntN(4) == 0 {
-		r.d.left = 1 + r.rng.IntN(60)
+		r.d.Left = 1 + r.rng.IntN(60)
 	}
 	if err := r.open(possible); err != nil {
 		return nil, nil, errors.Join(err, r.kill())
 	}
-	if r.d.clone != nil {
+	if r.d.Cut != nil {
 		r.counts.CutInOpen++
-		return r.d.clone, []*state{r.model}, r.kill()
+		return r.d.Cut, []*state{r.model}, r.kill()
 	}
 	ops := 4 + r.rng.IntN(24)
-	r.d.left = 1 + r.rng.IntN(ops*6)
+	r.d.Left = 1 + r.rng.IntN(ops*6)
 	for range ops {
 		before := r.model.clone()
 		if err := r.work(); err != nil {
 			return nil, nil, errors.Join(err, r.kill())
 		}
-		if r.d.clone != nil {
+		if r.d.Cut != nil {
 			r.counts.CutInOperation++
-			return r.d.clone, []*state{before, r.model}, r.kill()
+			return r.d.Cut, []*state{before, r.model}, r.kill()
 		}
 	}
 	r.counts.CutBetween++
@@ -219,7 +220,7 @@ func (r *run) check() error {
 
 // last opens the store once more, closes it clean, and lets the engine's checker judge.
 func (r *run) last(mem *vfs.Mem, possible []*state) error {
-	r.d = &disk{Mem: mem, rng: r.rng}
+	r.d = &esetest.CrashDisk{Mem: mem, Rand: r.rng}
 	if err := r.open(possible); err != nil {
 		return errors.Join(err, r.kill())
 	}
