@@ -87,6 +87,9 @@ func (in *Instance) try(step func() error) {
 	if err == nil || in.usable() != nil || errors.Is(err, ErrWriteConflict) {
 		return
 	}
+	if errors.Is(err, ErrVersionStoreFull) || errors.Is(err, ErrVersionFile) {
+		return // it is tried again when transactions have ended
+	}
 	if noSpace(err) && in.cache.Failed() == nil {
 		return // it is tried again when there is space
 	}

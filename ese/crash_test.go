@@ -46,7 +46,7 @@ func TestCrash(t *testing.T) {
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
-	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built int
+	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled int
 
 	full fullCounts
 }
@@ -68,6 +68,7 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.Adds += o.Adds
 	c.full.add(&o.full)
 	c.DDL += o.DDL
+	c.Spilled += o.Spilled
 	c.Built += o.Built
 }
 
@@ -79,7 +80,7 @@ func (c *crashCounts) demand(t *testing.T) {
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
 		"cuts after a checkpoint at the log's end": c.Quiet,
 		"additions to escrow columns":              c.Adds,
-		"schema changes":                           c.DDL, "reads by indexes added later": c.Built,
+		"schema changes":                           c.DDL, "snapshots with states in the file": c.Spilled, "reads by indexes added later": c.Built,
 	} {
 		if n < 10 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
@@ -172,6 +173,9 @@ func newSim(t *testing.T, seed uint64) *sim {
 		CacheBytes:    int64([]int{16, 24, 64, 256}[s.rng.IntN(4)]) * 8192,
 		Now:           func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now },
 		Rand:          func() uint32 { return s.rng.Uint32() },
+	}
+	if s.rng.IntN(2) == 0 {
+		s.o.VersionBytes = 256 << 10 // earlier states go to the file
 	}
 	s.o.GenerationBytes = max(s.o.GenerationBytes, 8*int64(s.o.PageSize))
 	s.disk = &esetest.CrashDisk{Mem: vfs.NewMem(), Rand: s.rng}
@@ -413,6 +417,9 @@ func (s *sim) verifyRecovered() {
 // compare reads everything and holds it against a model state.
 func (s *sim) compare(tx *ese.Tx, want state) {
 	s.t.Helper()
+	if s.in.Stats().VersionFileBytes > 0 {
+		s.counts.Spilled++
+	}
 	for _, index := range []string{"ID", "Age", "Name", "Tags"} {
 		x, err := s.tb.Index(index)
 		if err != nil {

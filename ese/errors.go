@@ -29,6 +29,9 @@ var (
 	// ErrVersionStoreFull: a transaction has changed too much, or an old one keeps too many
 	// earlier states alive.
 	ErrVersionStoreFull = version.ErrFull
+	// ErrVersionFile: the version store's temporary file cannot be written or read. The change
+	// or the read is refused; nothing else is harmed.
+	ErrVersionFile = version.ErrSpill
 	// ErrLogDead: a write or sync of the log failed; the instance must be opened again.
 	ErrLogDead = wal.ErrLogDead
 	// ErrLogDiskFull: there is no disk for more log. Changes are refused; what has begun can

@@ -130,8 +130,13 @@ func Open(o Options) (*Instance, error) {
 		return nil, err
 	}
 	in := &Instance{
-		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(o.VersionBytes),
+		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(versionLimits(&o)),
 		dbs: make(map[logrec.DBID]*Database), stop: make(chan struct{}),
+	}
+	if !o.ReadOnly {
+		if err := removeVersionFile(&o); err != nil {
+			return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
+		}
 	}
 	if err := in.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
@@ -323,7 +328,11 @@ func (in *Instance) Close() error {
 	} else if err == nil {
 		err = fmt.Errorf("close: %d transactions are open: the databases stay in Dirty Shutdown", in.versions.Active())
 	}
-	return errors.Join(err, in.release())
+	err = errors.Join(err, in.release())
+	if !in.o.ReadOnly {
+		err = errors.Join(err, removeVersionFile(&in.o))
+	}
+	return err
 }
 
 // closeClean writes everything and marks the databases clean.
@@ -361,6 +370,7 @@ func (in *Instance) release() error {
 	if in.cache != nil {
 		errs = append(errs, in.cache.Close())
 	}
+	errs = append(errs, in.versions.Close())
 	if in.lock != nil {
 		errs = append(errs, in.lock.Close())
 	}
@@ -407,6 +417,7 @@ type Stats struct {
 	Undone            uint64 // transactions rolled back
 	Checkpoints       uint64
 	VersionBytes      int64
+	VersionFileBytes  int64
 	ActiveTx          int
 	Recovery          RecoveryStats
 	DurableLog        LogPos
@@ -429,7 +440,7 @@ func (in *Instance) Stats() Stats {
 	s := Stats{
 		Cache: in.cache.Stats(), Splits: in.env.Splits.Load(),
 		Merges: in.env.Merges.Load(), Purged: in.env.Purged.Load(), Undone: in.stats.undone.Load(),
-		Checkpoints: in.stats.checkpoints.Load(), VersionBytes: in.versions.Bytes(),
+		Checkpoints: in.stats.checkpoints.Load(), VersionBytes: in.versions.Bytes(), VersionFileBytes: in.versions.Spilled(),
 		ActiveTx: in.versions.Active(), Recovery: in.recovery,
 		DurableLog: in.Durable(), CheckpointAt: in.Checkpoint(),
 	}

@@ -35,8 +35,14 @@ type Options struct {
 	// StreamBytes bounds the stream data of each database that waits to be written.
 	// Default: 16 MiB.
 	StreamBytes int64
-	// VersionBytes bounds the version store. Default: 64 MiB.
+	// VersionBytes bounds the memory of the version store. When half of it is used, earlier
+	// states of rows go to a temporary file in Dir. Default: 64 MiB.
 	VersionBytes int64
+	// VersionFileBytes bounds that file; negative: there is none. Default: 1 GiB.
+	VersionFileBytes int64
+	// TxVersionBytes bounds what one transaction may change: the earlier states of its rows, in
+	// memory and file. Default: VersionBytes and VersionFileBytes together.
+	TxVersionBytes int64
 	// CheckpointDepth is how much log recovery may have to replay: pages changed longer ago are
 	// written. Default: 128 MiB.
 	CheckpointDepth int64
@@ -89,6 +95,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.CacheBytes, 64<<20)
 	setDefault(&o.StreamBytes, 16<<20)
 	setDefault(&o.VersionBytes, 64<<20)
+	setDefault(&o.VersionFileBytes, 1<<30)
+	setDefault(&o.TxVersionBytes, o.VersionBytes+max(o.VersionFileBytes, 0))
 	setDefault(&o.CheckpointDepth, 128<<20)
 	setDefault(&o.LogKeep, 2<<30)
 	setDefault(&o.DiskFullLimit, 10*time.Minute)
@@ -109,6 +117,7 @@ func (o *Options) check() error {
 	}
 	for name, n := range map[string]int64{
 		"CacheBytes": o.CacheBytes, "StreamBytes": o.StreamBytes, "VersionBytes": o.VersionBytes,
+		"TxVersionBytes":  o.TxVersionBytes,
 		"CheckpointDepth": o.CheckpointDepth, "LogKeep": o.LogKeep,
 	} {
 		if n < 0 {

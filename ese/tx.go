@@ -172,7 +172,7 @@ func (tx *Tx) rollbackTo(mark int) error {
 		if t == nil {
 			return fmt.Errorf("tree %x: %w", c.Tree, ErrNotFound)
 		}
-		if err := t.UndoChange(&tx.v, c); err != nil {
+		if err := tx.undoChange(t, c); err != nil {
 			return err
 		}
 		tx.v.Pop()
@@ -182,6 +182,24 @@ func (tx *Tx) rollbackTo(mark int) error {
 			tx.in.addDeletes([]version.Deleted{{Tree: c.Tree, Key: c.Key}})
 		}
 	}
+}
+
+// undoChange takes back the newest change: by the state before it, or by the log where that
+// cannot be read.
+func (tx *Tx) undoChange(t *btree.Tree, c *version.Change) error {
+	err := t.UndoChange(&tx.v, c)
+	if !errors.Is(err, ErrVersionFile) {
+		return err
+	}
+	rec, rerr := tx.in.log.ReadAt(c.Pos)
+	if rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	var n logrec.NodeRec
+	if derr := n.Decode(rec.Payload); derr != nil {
+		return errors.Join(err, derr)
+	}
+	return t.UndoLogged(&tx.v, c, &n)
 }
 
 // finish makes the transaction and its cursors unusable.

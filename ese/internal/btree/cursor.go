@@ -2,6 +2,7 @@ package btree
 
 import (
 	"bytes"
+	"math"
 
 	"pillarbox/ese/internal/cache"
 	"pillarbox/ese/internal/page"
@@ -88,10 +89,13 @@ func (c *Cursor) load(key []byte, below bool) error {
 	c.over = c.over[:0]
 	copy(c.p, fr.P)
 	if !fr.Quiet(c.t.env.Versions.KeptFrom()) {
-		c.settle()
+		err = c.settle()
 	}
 	fr.RUnlock()
-	c.seen = c.tx.Edits()
+	if c.seen = c.tx.Edits(); err != nil {
+		c.seen = math.MaxUint64 // the copy is no good
+		return err
+	}
 	c.setRange(steps)
 	c.limit()
 	return nil
@@ -135,7 +139,7 @@ func behind(prefix []byte) []byte {
 }
 
 // settle works out, under the leaf's latch, what the transaction sees of versioned nodes.
-func (c *Cursor) settle() {
+func (c *Cursor) settle() error {
 	for i := range c.p.Len() {
 		nd := c.p.Node(i)
 		if nd.Flags&page.NodeVersioned == 0 {
@@ -143,11 +147,15 @@ func (c *Cursor) settle() {
 		}
 		was := nd.Flags&page.NodeDeleted == 0
 		c.key = c.p.AppendKey(c.key[:0], i)
-		exists, data := c.t.env.Versions.Visible(c.tx, c.t.id, c.key, was, nd.Data)
+		exists, data, err := c.t.env.Versions.Visible(c.tx, c.t.id, c.key, was, nd.Data)
+		if err != nil {
+			return c.t.wrap("read", err)
+		}
 		if exists != was || len(data) != len(nd.Data) || (len(data) > 0 && &data[0] != &nd.Data[0]) {
 			c.over = append(c.over, override{i, exists, data})
 		}
 	}
+	return nil
 }
 
 // stand makes node c.at the current row if it is one.

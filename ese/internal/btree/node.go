@@ -55,9 +55,6 @@ func (t *Tree) insertNew(tx *version.Tx, fr *cache.Frame, i int, key, full, data
 		}
 		i, _ = p.Search(full)
 	}
-	if err := t.env.Versions.Room(len(full)); err != nil {
-		return 0, false, err
-	}
 	rec := logrec.NodeRec{Op: logrec.NodeInsert, Item: i, Prefix: pre, Key: key, Data: data}
 	return 0, false, t.log(tx, fr, &rec, version.Change{Key: full})
 }
@@ -76,9 +73,6 @@ func (t *Tree) insertOver(tx *version.Tx, fr *cache.Frame, i int, full, data []b
 	}
 	if len(data)-len(nd.Data) > fr.P.Free() {
 		return t.roomFor(fr, i, len(data)), true, nil
-	}
-	if err := t.env.Versions.Room(len(full) + len(nd.Data)); err != nil {
-		return 0, false, err
 	}
 	rec := logrec.NodeRec{Op: logrec.NodeUndelete, Item: i, Key: full}
 	rec.Diff(nd.Data, data)
@@ -130,7 +124,11 @@ func (t *Tree) Add(tx *version.Tx, key []byte, d logrec.Delta) error {
 // Lock keeps others from changing a node until tx has ended, and changes nothing itself.
 func (t *Tree) Lock(tx *version.Tx, key []byte) error {
 	return t.update(tx, key, version.OpLock, func(*cache.Frame, int) (bool, error) {
-		t.env.Versions.Add(tx, &version.Change{Tree: t.id, Op: version.OpLock, Key: key, Existed: true})
+		c := version.Change{Tree: t.id, Op: version.OpLock, Key: key, Existed: true}
+		if err := t.env.Versions.Reserve(tx, &c); err != nil {
+			return false, err
+		}
+		t.env.Versions.Add(tx, &c)
 		return false, nil
 	}, 0)
 }
@@ -152,9 +150,6 @@ func (t *Tree) update(tx *version.Tx, key []byte, op logrec.NodeOp, fn func(fr *
 			err = t.env.Versions.Conflict(tx, t.id, key, op)
 			if err == nil && fr.P.Node(i).Flags&page.NodeDeleted != 0 {
 				err = ErrNotFound
-			}
-			if err == nil {
-				err = t.env.Versions.Room(len(key) + len(fr.P.Node(i).Data))
 			}
 		}
 		if err == nil {
@@ -181,8 +176,12 @@ func (t *Tree) update(tx *version.Tx, key []byte, op logrec.NodeOp, fn func(fr *
 // version store. The frame's exclusive latch is held. c's Key is set, and Existed and Before.
 func (t *Tree) log(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec, c version.Change) error {
 	c.Tree, c.Op, c.Prev = t.id, rec.Op, tx.Last
+	if err := t.env.Versions.Reserve(tx, &c); err != nil {
+		return err
+	}
 	start, end, err := t.write(tx, fr, rec)
 	if err != nil {
+		t.env.Versions.Unreserve(&c)
 		return err
 	}
 	// The store copies key and before-image, which may lie in the page.
@@ -255,13 +254,23 @@ func (t *Tree) UndoChange(tx *version.Tx, c *version.Change) error {
 		return t.compensate(tx, c.Key, c.Prev, addBack(c.Delta.Inverse()), drop)
 	}
 	return t.compensate(tx, c.Key, c.Prev,
-		putBack(c.Op, func([]byte) ([]byte, error) { return c.Before, nil }), drop)
+		putBack(c.Op, func([]byte) ([]byte, error) { return t.env.Versions.Before(c) }), drop)
 }
 
 // UndoRecord takes back a change that recovery found in the log.
 func (t *Tree) UndoRecord(tx *version.Tx, rec *logrec.NodeRec) error {
+	return t.undoRecord(tx, rec, nil)
+}
+
+// UndoLogged is UndoChange by the log record of the change, where the state before cannot be
+// read from the version store.
+func (t *Tree) UndoLogged(tx *version.Tx, c *version.Change, rec *logrec.NodeRec) error {
+	return t.undoRecord(tx, rec, func() { t.env.Versions.Drop(c) })
+}
+
+func (t *Tree) undoRecord(tx *version.Tx, rec *logrec.NodeRec, done func()) error {
 	if rec.Op == logrec.NodeDelta {
-		return t.compensate(tx, rec.Key, rec.Prev, addBack(rec.Delta.Inverse()), nil)
+		return t.compensate(tx, rec.Key, rec.Prev, addBack(rec.Delta.Inverse()), done)
 	}
 	key := rec.Key
 	if rec.Op == logrec.NodeInsert && t.joined {
@@ -274,7 +283,7 @@ func (t *Tree) UndoRecord(tx *version.Tx, rec *logrec.NodeRec) error {
 		old := append([]byte(nil), now[:rec.Head]...)
 		old = append(old, rec.Old...)
 		return append(old, now[rec.Head+len(rec.New):]...), nil
-	}), nil)
+	}), done)
 }
 
 // inverse makes rec undo a change of a node whose data is now. It returns by how many bytes
@@ -363,7 +372,9 @@ func (t *Tree) Get(tx *version.Tx, key, dst []byte) ([]byte, bool, error) {
 	nd := fr.P.Node(i)
 	exists, data := nd.Flags&page.NodeDeleted == 0, nd.Data
 	if nd.Flags&page.NodeVersioned != 0 && !fr.Quiet(t.env.Versions.KeptFrom()) {
-		exists, data = t.env.Versions.Visible(tx, t.id, key, exists, data)
+		if exists, data, err = t.env.Versions.Visible(tx, t.id, key, exists, data); err != nil {
+			return dst, false, t.wrap("read", err)
+		}
 	}
 	if !exists {
 		return dst, false, nil

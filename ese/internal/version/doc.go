@@ -20,6 +20,7 @@
 //
 // Lock order: page latch, then Store.commitMu, then pendingMu, then activeMu or a shard's lock.
 //
-// It lives in memory only and is empty after a restart; recovery undoes from the log. It does
-// not spill: past its limit updates fail with ErrFull.
+// It is empty after a restart; recovery undoes from the log. When half of its memory is used,
+// before-images go to a temporary file; past a limit updates fail with ErrFull. A failure of
+// the file refuses the change or the read that needs it.
 package version

@@ -26,6 +26,7 @@ type Tx struct {
 	first   atomic.Uint64 // a log position at or before its first record; 0 = no record
 	changes []*Change
 	memory  memory
+	kept    int64  // bytes, in memory and file
 	edits   uint64 // changes made and taken back: what cursors compare
 
 	list       *txList

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/vfs"
 )
 
 // Seq orders commits; 0 is before all of them.
@@ -24,8 +25,8 @@ var (
 	// ErrConflict: another transaction changed the row and is open, or committed after this
 	// one began. Roll back and try again.
 	ErrConflict = errors.New("write conflict (-1102)")
-	// ErrFull: too many earlier row states are kept for a long transaction.
-	ErrFull = errors.New("version store out of memory (-1069): a transaction has run too long or changed too much")
+	// ErrFull: too many earlier row states are kept. What it is wrapped in names the option.
+	ErrFull = errors.New("version store full (-1069)")
 )
 
 // Change is the state of a node before a transaction changed it.
@@ -42,6 +43,7 @@ type Change struct {
 	older   *Change
 	bucket  *Change // next newest change with the same hash
 	hash    uint64
+	spilled spilled // where Before is, when not in memory
 	// floor of a delta is the newest change below that is none: what another delta must look
 	// at, however many deltas lie between.
 	floor *Change
@@ -50,11 +52,11 @@ type Change struct {
 // OpLock is an explicit lock of a node. It is never logged and changes nothing.
 const OpLock logrec.NodeOp = 0x40
 
-func (c *Change) size() int64 { return int64(len(c.Key)+len(c.Before)) + 176 }
+func (c *Change) size() int64 { return int64(len(c.Key)+len(c.Before)) + 192 }
 
 // Store is the version store of one instance.
 type Store struct {
-	limit  int64
+	limits Limits
 	bytes  atomic.Int64
 	seed   maphash.Seed
 	shards [64]shard
@@ -66,6 +68,11 @@ type Store struct {
 	// The log reports a sync (Durable) also from inside an append, so this is not commitMu.
 	pendingMu sync.Mutex
 	pending   []pendingEnd // ended, end record not yet durable; in the order of the log
+
+	fileMu   sync.Mutex // of the temporary file
+	file     vfs.File
+	fileEnd  int64 // where the next before-image goes
+	fileUsed int64 // bytes that are needed still
 
 	cleanMu sync.Mutex    // one Clean at a time
 	kept    atomic.Uint64 // log position; see KeptFrom
@@ -99,9 +106,9 @@ type shard struct {
 // firstChains is the size a shard's table begins with and goes back to.
 const firstChains = 16
 
-// NewStore makes a store that keeps at most limit bytes of earlier states.
-func NewStore(limit int64) *Store {
-	s := &Store{limit: limit, seed: maphash.MakeSeed(), nextID: 1}
+// NewStore makes an empty store.
+func NewStore(l Limits) *Store {
+	s := &Store{limits: l, seed: maphash.MakeSeed(), nextID: 1}
 	for i := range s.shards {
 		s.shards[i].chains = make([]*Change, firstChains)
 	}
@@ -224,22 +231,13 @@ func (s *Store) Referenced(tree TreeID, key []byte) bool {
 	return sh.newest(h, tree, key) != nil
 }
 
-// Room returns ErrFull when n more bytes are over the limit. Ask before a change is logged;
-// Add itself never fails.
-func (s *Store) Room(n int) error {
-	if s.bytes.Load()+int64(n) > s.limit {
-		return ErrFull
-	}
-	return nil
-}
-
 // Add keeps the state before a change; key and before are copied. The caller holds the
-// node's page latched for writing and has asked Conflict.
+// node's page latched for writing and has asked Conflict and Reserve.
 func (s *Store) Add(tx *Tx, c *Change) {
 	n := tx.memory.change()
 	*n = Change{
 		Tree: c.Tree, Op: c.Op, Pos: c.Pos, Prev: c.Prev, Existed: c.Existed,
-		Key: tx.memory.bytes(c.Key), Before: tx.memory.bytes(c.Before), Delta: c.Delta, tx: tx,
+		Key: tx.memory.bytes(c.Key), Before: tx.memory.bytes(c.Before), Delta: c.Delta, spilled: c.spilled, tx: tx,
 	}
 	n.hash = s.hash(c.Tree, c.Key)
 	sh := s.shard(n.hash)
@@ -255,6 +253,7 @@ func (s *Store) Add(tx *Tx, c *Change) {
 	sh.n.Add(1)
 	sh.mu.Unlock()
 	s.bytes.Add(n.size())
+	tx.kept += n.size() + int64(n.spilled.n)
 	tx.changes = append(tx.changes, n)
 	tx.edits++
 }
@@ -266,7 +265,14 @@ func (s *Store) Drop(c *Change) {
 	sh.mu.Lock()
 	sh.unlink(c)
 	sh.mu.Unlock()
+	c.tx.kept -= c.size() + int64(c.spilled.n)
+	s.forget(c)
+}
+
+// forget gives back what a change took.
+func (s *Store) forget(c *Change) {
 	s.bytes.Add(-c.size())
+	s.Unreserve(c)
 }
 
 // unlink takes a change out of its chain; the shard's lock is held. It reports whether the
@@ -291,11 +297,11 @@ func (sh *shard) unlink(c *Change) bool {
 
 // Visible works out what tx sees of a node whose page state is (exists, data). The result
 // may lie in the store; it is never changed.
-func (s *Store) Visible(tx *Tx, tree TreeID, key []byte, exists bool, data []byte) (bool, []byte) {
+func (s *Store) Visible(tx *Tx, tree TreeID, key []byte, exists bool, data []byte) (bool, []byte, error) {
 	h := s.hash(tree, key)
 	sh := s.shard(h)
 	if sh.n.Load() == 0 {
-		return exists, data
+		return exists, data, nil
 	}
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
@@ -312,12 +318,16 @@ func (s *Store) Visible(tx *Tx, tree TreeID, key []byte, exists bool, data []byt
 			}
 			c.Delta.Inverse().Add(data)
 		case seen:
-			return exists, data
+			return exists, data, nil
 		case c.Op != OpLock:
-			exists, data, own = c.Existed, c.Before, false
+			var err error
+			if data, err = s.Before(c); err != nil {
+				return false, nil, err
+			}
+			exists, own = c.Existed, c.spilled.n > 0
 		}
 	}
-	return exists, data
+	return exists, data, nil
 }
 
 // remove drops a change whose commit every snapshot includes. It reports whether the node has
@@ -326,6 +336,6 @@ func (s *Store) remove(c *Change) bool {
 	sh := s.shard(c.hash)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	s.bytes.Add(-c.size())
+	s.forget(c)
 	return sh.unlink(c)
 }

@@ -28,7 +28,7 @@ func begin(s *Store) *Tx {
 // hold the durable horizon back behind a commit that is on disk, nor drive it past one that
 // is not.
 func TestDurableWithRollbacksAround(t *testing.T) {
-	s := NewStore(1 << 20)
+	s := NewStore(Limits{Memory: 1 << 20, Tx: 1 << 20})
 	s.RolledBack(begin(s), 300) // its record stands behind the commit's, it comes here first
 	commitAt(t, s, begin(s), 200)
 	s.Durable(200)
@@ -53,7 +53,7 @@ func TestDurableWithRollbacksAround(t *testing.T) {
 func TestVisibleModel(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		s := NewStore(1 << 30)
+		s := NewStore(Limits{Memory: 1 << 30, Tx: 1 << 30})
 		now := make(map[string]string) // the page
 		type snap struct {
 			tx   *Tx
@@ -86,7 +86,7 @@ func TestVisibleModel(t *testing.T) {
 				for k := range 6 {
 					key := fmt.Sprint("k", k)
 					v, exists := now[key]
-					ok, got := s.Visible(sn.tx, 1, []byte(key), exists, []byte(v))
+					ok, got, _ := s.Visible(sn.tx, 1, []byte(key), exists, []byte(v))
 					want, was := sn.want[key]
 					if ok != was || ok && string(got) != want {
 						t.Fatalf("seed %d: %s is %v %q, the snapshot had %v %q", seed, key, ok, got, was, want)
@@ -139,7 +139,7 @@ func changeSome(t *testing.T, s *Store, rng *rand.Rand, now map[string]string, p
 }
 
 func TestConflict(t *testing.T) {
-	s := NewStore(1 << 20)
+	s := NewStore(Limits{Memory: 1 << 20, Tx: 1 << 20})
 	a, b := begin(s), begin(s)
 	s.Add(a, &Change{Tree: 1, Key: []byte("k")})
 	if err := s.Conflict(b, 1, []byte("k"), logrec.NodeReplace); !errors.Is(err, ErrConflict) {
@@ -156,7 +156,7 @@ func TestConflict(t *testing.T) {
 	if err := s.Conflict(begin(s), 1, []byte("k"), logrec.NodeReplace); err != nil {
 		t.Errorf("after the commit: %v", err)
 	}
-	if err := s.Room(1 << 20); !errors.Is(err, ErrFull) {
+	if err := s.Reserve(begin(s), &Change{Before: make([]byte, 1<<20)}); !errors.Is(err, ErrFull) {
 		t.Errorf("past the limit: %v", err)
 	}
 }
@@ -166,7 +166,7 @@ func TestConflict(t *testing.T) {
 func TestDeltas(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 9))
-		s := NewStore(1 << 30)
+		s := NewStore(Limits{Memory: 1 << 30, Tx: 1 << 30})
 		page := make([]byte, 8)
 		sum := int64(0) // of what is committed
 		type open struct {
@@ -180,7 +180,7 @@ func TestDeltas(t *testing.T) {
 		var txs []open
 		var snaps []snap
 		see := func(tx *Tx) int64 {
-			_, b := s.Visible(tx, 1, []byte("k"), true, page)
+			_, b, _ := s.Visible(tx, 1, []byte("k"), true, page)
 			return int64(binary.LittleEndian.Uint64(b))
 		}
 		pos := logrec.LogPos(0)
