@@ -207,7 +207,10 @@ func (c *conn) beginWait(between bool) error {
 		return errClose
 	}
 	c.waiting = between
-	return c.conn.SetReadDeadline(time.Now().Add(limit))
+	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return &connError{err} // closed meanwhile
+	}
+	return nil
 }
 
 func (c *conn) endWait() {
@@ -343,6 +346,7 @@ func (c *conn) finish(req *request, err error) error {
 		c.server.opt.Logger.Error("command failed", "command", req.name, "err", err)
 		e = &Error{Code: CodeServerBug, Text: "Internal error"}
 	}
+	c.acquireOut() // IDLE has let it go
 	if e != nil && e.Status == StatusBye {
 		c.untagged("BYE %s", statusText(e.Code, e.Text))
 		c.state = stateLogout

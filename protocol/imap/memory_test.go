@@ -3,6 +3,7 @@ package imap
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -64,4 +65,22 @@ func TestCommandMemory(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("%d bytes are held by a connection that is gone", s.budget.used.Load())
+}
+
+// A connection that is cut while a command begins to wait ends as one that is lost: IDLE holds
+// no buffer then to say anything.
+func TestCutBeforeWait(t *testing.T) {
+	s := NewServer(Options{Backend: loaded()})
+	here, there := net.Pipe()
+	_ = here.Close()
+	c := newConn(s, there)
+	c.Cut()
+	var lost *connError
+	if err := c.beginWait(true); !errors.As(err, &lost) {
+		t.Errorf("a closed connection: %v", err)
+	}
+	if err := c.finish(&request{tag: "a", name: "IDLE"}, nil); err != nil || c.out == nil {
+		t.Errorf("the end of a command without a buffer: %v", err)
+	}
+	c.close()
 }
