@@ -54,6 +54,7 @@ func (in *Instance) cleaner() {
 		in.try(in.freeStreams)
 		in.try(func() error { return in.freeDropped(8) })
 		in.try(func() error { return in.buildIndexes(64) })
+		in.try(in.scrubTick)
 	}
 }
 
@@ -130,12 +131,14 @@ func (in *Instance) Step(n int) error {
 		return in.freeDropped(1)
 	case 9:
 		return in.buildIndexes(1)
+	case 10:
+		return in.scrubStep(32)
 	}
 	return in.writeBehind()
 }
 
 // Steps is the number of kinds of background work that Step knows.
-const Steps = 11
+const Steps = 12
 
 // cleanVersions removes kept states that no snapshot needs, and the rows that are gone for
 // all. rounds bounds the work; below 0 everything is done.

@@ -45,6 +45,7 @@ func TestCrash(t *testing.T) {
 
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
+	ScrubPasses, PagesReturned, PagesTrimmed int
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
 	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled int
 
@@ -66,6 +67,9 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.Faults += o.Faults
 	c.Quiet += o.Quiet
 	c.Adds += o.Adds
+	c.ScrubPasses += o.ScrubPasses
+	c.PagesReturned += o.PagesReturned
+	c.PagesTrimmed += o.PagesTrimmed
 	c.full.add(&o.full)
 	c.DDL += o.DDL
 	c.Spilled += o.Spilled
@@ -352,6 +356,9 @@ func (s *sim) collect() {
 	s.counts.Merges += int(st.Merges)
 	s.counts.Undone += int(st.Undone)
 	s.counts.full.Reserves += int(st.Log.ReservesUsed)
+	s.counts.ScrubPasses += int(st.ScrubPasses)
+	s.counts.PagesReturned += int(st.PagesReturned)
+	s.counts.PagesTrimmed += int(st.PagesTrimmed)
 }
 
 // recoverUntilUp opens after a crash; with again the power may fail in recovery too.
@@ -515,6 +522,14 @@ func (s *sim) step() {
 		n := s.rng.IntN(ese.Steps + 3)
 		if n >= ese.Steps {
 			n = 6 // free streams: it takes several rounds until pages are used again
+		}
+		if n == 10 { // a pass, or most of one
+			s.db.StartScrub()
+			for range s.rng.IntN(20) {
+				if err := s.in.Step(10); err != nil {
+					s.fatal("scrub: %v", err)
+				}
+			}
 		}
 		if err := s.in.Step(n); err != nil && !errors.Is(err, ese.ErrWriteConflict) {
 			s.fatal("step: %v", err)

@@ -50,6 +50,7 @@ type Database struct {
 	lastObj atomic.Uint32
 
 	streams streamSpace
+	scrub   scrub
 }
 
 // Name is the name the database was opened by.
@@ -164,6 +165,7 @@ func (in *Instance) register(db *Database) error {
 	if err != nil {
 		return err
 	}
+	db.file.Resized(db.header.LastResize)
 	db.space = space.NewManager(in.env, db.file)
 	db.lastObj.Store(uint32(db.header.LastObjID))
 	in.dbMu.Lock()

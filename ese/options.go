@@ -53,6 +53,12 @@ type Options struct {
 	// DiskFullLimit is how long changes are refused for want of log space before the databases
 	// are dismounted clean. Default: 10 minutes; negative: never.
 	DiskFullLimit time.Duration
+	// ScrubEvery is how often every page of a database is verified in the background, leaves with
+	// little on them are merged and space is given back. Default: 7 days; negative: only on
+	// Database.StartScrub.
+	ScrubEvery time.Duration
+	// ScrubRate bounds what a scrub reads, in bytes a second. Default: 4 MiB.
+	ScrubRate int64
 	// Computer is the name in new signatures. Default: empty.
 	Computer string
 	// Logger receives state changes. Default: discard.
@@ -100,6 +106,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.CheckpointDepth, 128<<20)
 	setDefault(&o.LogKeep, 2<<30)
 	setDefault(&o.DiskFullLimit, 10*time.Minute)
+	setDefault(&o.ScrubEvery, 7*24*time.Hour)
+	setDefault(&o.ScrubRate, 4<<20)
 	return o, o.check()
 }
 

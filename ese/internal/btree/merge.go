@@ -50,7 +50,7 @@ func (t *Tree) Purge(key []byte) error {
 	if exact && fr.P.Node(i).Flags&page.NodeDeleted != 0 {
 		t.purgeLatched(fr)
 	}
-	small := t.underfull(fr.P)
+	small := Underfull(fr.P)
 	fr.Unlock()
 	if !small {
 		return nil
@@ -58,8 +58,8 @@ func (t *Tree) Purge(key []byte) error {
 	return t.shrink(key)
 }
 
-// underfull tells that a leaf should be merged away.
-func (t *Tree) underfull(p page.Page) bool {
+// Underfull tells that a leaf should be merged away.
+func Underfull(p page.Page) bool {
 	return !p.Root() && p.Len() == 0 || !p.Root() && p.Free() > len(p)*3/4
 }
 
@@ -96,7 +96,7 @@ func (t *Tree) shrinkIn(m *Mtr, steps []step) (bool, error) {
 	switch {
 	case pg.P().Len() == 0:
 		return true, t.removeLeaf(m, steps, pg)
-	case t.underfull(pg.P()):
+	case Underfull(pg.P()):
 		return t.mergeRight(m, steps, pg)
 	}
 	return false, nil

@@ -25,6 +25,7 @@ type File struct {
 	dbtime atomic.Uint64
 	mended atomic.Uint64
 	flush  flushMap
+	cutAt  atomic.Uint64 // see Resized
 
 	// A batch on its way, and the pages in the double-write file; guarded by the cache's flushMu.
 	doubleBuf []byte
@@ -82,6 +83,13 @@ func (f *File) SawDBTime(t page.DBTime) {
 		}
 	}
 }
+
+// Resized says that pages were cut off the file after the change at pos: what the log did to a
+// missing page before is no matter.
+func (f *File) Resized(pos logrec.LogPos) { f.cutAt.Store(uint64(pos)) }
+
+// ResizedAt is the position given to Resized, or 0.
+func (f *File) ResizedAt() logrec.LogPos { return logrec.LogPos(f.cutAt.Load()) }
 
 // PageSize is the size of a page in bytes.
 func (f *File) PageSize() int { return f.size }

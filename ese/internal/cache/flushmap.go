@@ -59,6 +59,17 @@ func (m *flushMap) arrived(no page.No, t uint8) bool {
 	return false
 }
 
+// cut forgets the pages behind n.
+func (m *flushMap) cut(n page.No) {
+	i, shift := flushPlace(n + 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i < len(m.bits) {
+		m.bits = m.bits[:i+1]
+		m.bits[i] &= 1<<shift - 1
+	}
+}
+
 // FlushMap is a copy of the flush map, four pages a byte.
 func (f *File) FlushMap() []byte {
 	f.flush.mu.Lock()

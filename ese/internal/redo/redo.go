@@ -184,6 +184,11 @@ func (r *Redo) page(db logrec.DBID, no page.No, before, after page.DBTime, absol
 		return nil
 	}
 	f.SawDBTime(after)
+	cut := !absolute && rec.Pos < f.ResizedAt() // before the file was made shorter
+	if cut && no > f.Pages() {
+		r.Skipped++
+		return nil
+	}
 	if no > f.Pages() {
 		if err := f.Grow((no + growStep - 1) / growStep * growStep); err != nil {
 			return err
@@ -204,7 +209,7 @@ func (r *Redo) page(db logrec.DBID, no page.No, before, after page.DBTime, absol
 	case fr.Damage() != nil:
 		r.damaged[pageKey{db, no}] = fr.Damage()
 		return nil // a whole page may follow
-	case now >= after:
+	case now >= after || cut && now == 0:
 		r.Skipped++
 		return nil
 	case now == before:

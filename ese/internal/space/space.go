@@ -34,6 +34,7 @@ type Manager struct {
 	env   *btree.Env
 	file  *cache.File
 	roots map[page.No]*fdp
+	gone  map[page.No]bool // roots of trees that were given back, until used again
 }
 
 var _ btree.Allocator = (*Manager)(nil)
@@ -48,7 +49,7 @@ type fdp struct {
 
 // NewManager opens the space of a database.
 func NewManager(env *btree.Env, f *cache.File) *Manager {
-	return &Manager{env: env, file: f, roots: make(map[page.No]*fdp)}
+	return &Manager{env: env, file: f, roots: make(map[page.No]*fdp), gone: make(map[page.No]bool)}
 }
 
 // Lock takes the manager's lock for a structure change.

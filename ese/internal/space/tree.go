@@ -65,7 +65,14 @@ func (s *Manager) formatFlags(m *btree.Mtr, obj page.ObjID, root, parent, last p
 		}
 	}
 	s.roots[root] = d
+	delete(s.gone, root)
 	return nil
+}
+
+// run is an extent.
+type run struct {
+	last page.No
+	n    int
 }
 
 // FreeTree gives all extents of a tree back to its parent. Its pages must not be used again.
@@ -77,10 +84,6 @@ func (s *Manager) FreeTree(m *btree.Mtr, root, parent page.No) error {
 	up, err := s.open(m, parent)
 	if err != nil {
 		return err
-	}
-	type run struct {
-		last page.No
-		n    int
 	}
 	var runs []run
 	if err := s.each(m, d.oe, func(last page.No, n int) bool {
@@ -95,6 +98,7 @@ func (s *Manager) FreeTree(m *btree.Mtr, root, parent page.No) error {
 		}
 	}
 	delete(s.roots, root)
+	s.gone[root] = true
 	for no, d := range s.roots { // trees inside of it are gone as well
 		if d.parent == root {
 			delete(s.roots, no)
@@ -118,16 +122,17 @@ func (s *Manager) Restore() error {
 func (s *Manager) Owned() (page.No, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.End()
+}
+
+// End is Owned for who holds the lock.
+func (s *Manager) End() (page.No, error) {
 	m := s.env.NewMtr()
 	defer m.Abort()
 	d, err := s.open(m, RootPage)
 	if err != nil {
 		return 0, err
 	}
-	var end page.No
-	err = s.each(m, d.oe, func(last page.No, _ int) bool {
-		end = last
-		return true
-	})
+	end, _, err := s.end(m, d)
 	return end, err
 }
