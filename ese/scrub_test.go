@@ -30,8 +30,8 @@ func scrubAll(t *testing.T, in *ese.Instance, db *ese.Database) ese.ScrubStatus 
 	return db.Scrub()
 }
 
-// settle makes everything durable and moves the checkpoint to the end.
-func settle(t *testing.T, in *ese.Instance) {
+// quiesce makes everything durable and moves the checkpoint to the end.
+func quiesce(t *testing.T, in *ese.Instance) {
 	t.Helper()
 	for range 3 {
 		for _, n := range []int{0, 1, 6, 5} {
@@ -185,7 +185,7 @@ func TestGiveBack(t *testing.T) {
 			CheckpointDepth: 1 << 20,
 		}
 		in, tb := groupWithRows(t, o, "a.edb", 1500)
-		settle(t, in)
+		quiesce(t, in)
 		f := dbFile(t, disk, "/d/a.edb")
 		before, err := f.Size()
 		must(t, err)
@@ -195,12 +195,12 @@ func TestGiveBack(t *testing.T) {
 				must(t, in.Update(ctx, func(tx *ese.Tx) error { return tx.Delete(tb, ese.Int(i)) }))
 			}
 		}
-		settle(t, in)
+		quiesce(t, in)
 		db, err := in.OpenDatabase("a.edb")
 		must(t, err)
 		steps := []func(){
-			func() { scrubAll(t, in, db) }, func() { settle(t, in) }, func() { must(t, in.Step(10)) },
-			func() { scrubAll(t, in, db) }, func() { settle(t, in) }, func() { must(t, in.Step(10)) },
+			func() { scrubAll(t, in, db) }, func() { quiesce(t, in) }, func() { must(t, in.Step(10)) },
+			func() { scrubAll(t, in, db) }, func() { quiesce(t, in) }, func() { must(t, in.Step(10)) },
 		}
 		cut := int(seed) % (len(steps) + 1)
 		for _, step := range steps[:cut] {
@@ -278,7 +278,7 @@ func TestDeleteReinsert(t *testing.T) {
 		}
 	}
 	put(order)
-	settle(t, in)
+	quiesce(t, in)
 	f := dbFile(t, disk, "/d/a.edb")
 	before, err := f.Size()
 	must(t, err)
@@ -294,7 +294,7 @@ func TestDeleteReinsert(t *testing.T) {
 		must(t, in.Step(1))
 	}
 	put(order[:rows/2])
-	settle(t, in)
+	quiesce(t, in)
 	after, err := f.Size()
 	must(t, err)
 	if float64(after) > 1.05*float64(before) {

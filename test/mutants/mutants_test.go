@@ -82,7 +82,8 @@ var mutants = []mutant{
 	},
 	{
 		"redo skips one change too many", "ese/internal/redo/redo.go",
-		"case now >= after:", "case now >= after || now == before && after-before > 3:",
+		"case now >= after || cut && now == 0:",
+		"case now >= after || now == before && after-before > 3:",
 	},
 	{
 		"losers are not undone", "ese/recover.go",
