@@ -46,6 +46,9 @@ func (c *fullCounts) demand(t *testing.T) {
 var errNoSpace = errors.New("no space")
 
 func (s *sim) isFull(err error) bool {
+	if errors.Is(err, ese.ErrVersionStoreFull) {
+		return true // a full store of earlier states is much the same
+	}
 	if errors.Is(err, ese.ErrDismounted) { // it is about to be
 		return s.in != nil && s.in.Err() == nil
 	}
@@ -97,10 +100,6 @@ func (s *sim) squeeze() {
 // changeOrFull changes something in a transaction; what a full disk refuses must leave no
 // trace, and taking back what the step did before needs no space.
 func (s *sim) changeOrFull(x *simTx) {
-	if s.seed%3 != 0 {
-		s.change(x)
-		return
-	}
 	defer func() {
 		switch r := recover(); r {
 		case nil:

@@ -47,7 +47,7 @@ func TestCrash(t *testing.T) {
 type crashCounts struct {
 	ScrubPasses, PagesReturned, PagesTrimmed int
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
-	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled int
+	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled, Longs int
 
 	full fullCounts
 }
@@ -73,6 +73,7 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.full.add(&o.full)
 	c.DDL += o.DDL
 	c.Spilled += o.Spilled
+	c.Longs += o.Longs
 	c.Built += o.Built
 }
 
@@ -84,7 +85,8 @@ func (c *crashCounts) demand(t *testing.T) {
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
 		"cuts after a checkpoint at the log's end": c.Quiet,
 		"additions to escrow columns":              c.Adds,
-		"schema changes":                           c.DDL, "snapshots with states in the file": c.Spilled, "reads by indexes added later": c.Built,
+		"schema changes":                           c.DDL, "snapshots with states in the file": c.Spilled,
+		"long values changed in place or shared": c.Longs, "reads by indexes added later": c.Built,
 	} {
 		if n < 10 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)
@@ -688,12 +690,15 @@ func (s *sim) change(x *simTx) {
 		r, er := s.randomRow(x)
 		r.sum = s.rng.Int64() >> 20
 		er.Set(s.c["Sum"], ese.Int(r.sum))
+		s.share(x, &r, er)
 		err, now = x.tx.Insert(er.Set(s.c["ID"], ese.Int(id))), &r
 	case k == 0:
 		err, now = x.tx.Lock(s.tb, ese.Int(id)), &old
-	case k < 4:
+	case k < 3:
 		s.add(x, id)
 		return
+	case k == 3:
+		now, err = s.long(x, id, old)
 	case k < 6:
 		err = x.tx.Delete(s.tb, ese.Int(id))
 		if err == nil && old.stream != 0 {

@@ -9,7 +9,8 @@
 // An Instance is a storage group: the log E00.log and its generations, the checkpoint
 // E00.chk, up to six Databases. A Tx is a transaction over all of them. A Table has a
 // clustered primary Index and secondary ones; a Cursor walks an index as its transaction
-// sees it. Streams hold bytes of any size outside the tables.
+// sees it. A LongValue reads and writes a long column in pieces; Streams hold bytes of any
+// size outside the tables.
 //
 //	Commit:  change pages in the cache, append records --> append the commit record
 //	         --> one write and sync of the log, shared by all who wait --> return

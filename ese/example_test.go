@@ -180,3 +180,61 @@ func ExampleRow_SetValues() {
 	// 2 1
 	// <nil> <nil>
 }
+
+// A long value is written and read in pieces, and shared by the copy of its row.
+func ExampleTx_OpenLong() {
+	in, _, t := exampleGroup(ese.TableDef{
+		Name: "Attachment",
+		Columns: []ese.ColumnDef{
+			{Name: "ID", Type: ese.Long, NotNull: true},
+			{Name: "Content", Type: ese.LongBinary},
+		},
+		Indexes: []ese.IndexDef{{Name: "ID", Primary: true, Columns: []ese.IndexColumn{{Name: "ID"}}}},
+	})
+	id, _ := t.Column("ID")
+	content, _ := t.Column("Content")
+	err := in.Update(context.Background(), func(tx *ese.Tx) error {
+		if err := tx.Insert(t.NewRow().Set(id, ese.Int(1))); err != nil {
+			return err
+		}
+		l, err := tx.OpenLong(t, content, ese.Int(1))
+		if err != nil {
+			return err
+		}
+		for range 1000 {
+			if _, err := l.Write(make([]byte, 1000)); err != nil {
+				return err
+			}
+		}
+		if _, err := l.WriteAt([]byte("middle"), 500_000); err != nil {
+			return err
+		}
+		var v ese.RowView
+		var buf []byte
+		if _, err := tx.Get(t, &v, &buf, ese.Int(1)); err != nil {
+			return err
+		}
+		return tx.Insert(t.NewRow().Set(id, ese.Int(2)).Share(content, &v))
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = in.View(func(tx *ese.Tx) error {
+		l, err := tx.OpenLong(t, content, ese.Int(2))
+		if err != nil {
+			return err
+		}
+		size, err := l.Size()
+		if err != nil {
+			return err
+		}
+		part := make([]byte, 6)
+		_, err = l.ReadAt(part, 500_000)
+		fmt.Println(size, string(part))
+		return err
+	})
+	fmt.Println(err, in.Close())
+	// Output:
+	// 1000000 middle
+	// <nil> <nil>
+}

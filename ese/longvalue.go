@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"pillarbox/ese/internal/btree"
+	"pillarbox/ese/internal/logrec"
 )
 
 // A long value lies in the table's long-value tree (docs/format-edb.md, "Long values"):
@@ -95,19 +96,75 @@ func (t *Table) eachLV(tx *Tx, lid uint32, fn func(key, data []byte) error) erro
 	return err
 }
 
-// deleteLV removes a long value.
-func (t *Table) deleteLV(tx *Tx, lid uint32) error {
-	var keys [][]byte
-	if err := t.eachLV(tx, lid, func(key, _ []byte) error {
-		keys = append(keys, append([]byte(nil), key...))
-		return nil
-	}); err != nil {
+// lvRoot reads the references and the size of a long value.
+func (t *Table) lvRoot(tx *Tx, lid uint32) (refs, size uint32, err error) {
+	var kb [4]byte
+	b, ok, err := t.lv.Load().Get(&tx.v, binary.BigEndian.AppendUint32(kb[:0], lid), nil)
+	if err == nil && (!ok || len(b) < 8) {
+		err = fmt.Errorf("table %s: long value %d: root of %d bytes", t.Name(), lid, len(b))
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:]), nil
+}
+
+// putRoot changes the root of a long value.
+func (t *Table) putRoot(tx *Tx, lid, refs, size uint32) error {
+	b := binary.LittleEndian.AppendUint32(nil, refs)
+	b = binary.LittleEndian.AppendUint32(b, size)
+	return t.lv.Load().Replace(&tx.v, binary.BigEndian.AppendUint32(nil, lid), b)
+}
+
+// shareLV gives a long value another reference. Others may do so at the same time, but not
+// while its content is changed.
+func (t *Table) shareLV(tx *Tx, lid uint32) error {
+	key := binary.BigEndian.AppendUint32(nil, lid)
+	return t.lv.Load().Add(&tx.v, key, logrec.Delta{Off: 0, Width: 4, By: 1})
+}
+
+// releaseLV takes a reference from a long value, and removes it with the last.
+func (t *Table) releaseLV(tx *Tx, lid uint32) error {
+	refs, size, err := t.lvRoot(tx, lid)
+	if err != nil {
 		return err
 	}
-	for _, k := range keys {
-		if err := t.lv.Load().Delete(&tx.v, k); err != nil {
+	if refs > 1 {
+		return t.putRoot(tx, lid, refs-1, size)
+	}
+	return t.cutLV(tx, binary.BigEndian.AppendUint32(nil, lid), lid)
+}
+
+// cutBatch is how many nodes of a long value are removed at a time.
+const cutBatch = 256
+
+// cutLV removes the nodes of a long value from a key on.
+func (t *Table) cutLV(tx *Tx, from []byte, lid uint32) error {
+	for {
+		keys, err := t.lvKeys(tx, from, lid)
+		if err != nil || len(keys) == 0 {
 			return err
 		}
+		for _, k := range keys {
+			if err := t.lv.Load().Delete(&tx.v, k); err != nil {
+				return err
+			}
+		}
+		from = keys[len(keys)-1]
 	}
-	return nil
+}
+
+// lvKeys lists the next nodes of a long value from a key on.
+func (t *Table) lvKeys(tx *Tx, from []byte, lid uint32) (keys [][]byte, err error) {
+	c := t.lv.Load().NewCursor(&tx.v)
+	defer c.Release()
+	ok, err := c.Seek(from)
+	for ; ok && err == nil && len(keys) < cutBatch; ok, err = c.Next() {
+		k := c.Key()
+		if len(k) < 4 || binary.BigEndian.Uint32(k) != lid {
+			break
+		}
+		keys = append(keys, append([]byte(nil), k...))
+	}
+	return keys, err
 }

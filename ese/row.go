@@ -166,6 +166,13 @@ func (r *Row) encode(tx *Tx, old *RowView) (rec []byte, dropped []uint32, err er
 			fields = append(fields, f)
 			continue
 		}
+		if set && r.vals[c.pos].kind >= kindLong {
+			if err := r.refer(tx, c, &f, old); err != nil {
+				return nil, nil, err
+			}
+			fields = append(fields, f)
+			continue
+		}
 		n := len(arena)
 		if arena, f.Null, err = r.value(tx, c, set, arena); err != nil {
 			return nil, nil, err

@@ -239,7 +239,7 @@ func (tx *Tx) update(r *Row, pk []byte) error {
 		}
 	}
 	for _, lid := range dropped {
-		if err := t.deleteLV(tx, lid); err != nil {
+		if err := t.releaseLV(tx, lid); err != nil {
 			return err
 		}
 	}
@@ -352,7 +352,7 @@ func (tx *Tx) remove(t *Table, pk []byte) error {
 		}
 	}
 	for _, lid := range old.separated(nil) {
-		if err := t.deleteLV(tx, lid); err != nil {
+		if err := t.releaseLV(tx, lid); err != nil {
 			return err
 		}
 	}

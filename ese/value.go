@@ -38,6 +38,8 @@ const (
 	kindFloat
 	kindBytes
 	kindString
+	kindLong   // n is the id of a long value that the row is to own
+	kindShared // n is the id of a long value that gets another reference
 )
 
 // Value is one column value or one part of a key. The zero Value is NULL.

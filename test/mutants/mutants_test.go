@@ -103,6 +103,34 @@ var mutants = []mutant{
 		"return tx.runInto(c)", "return nil",
 	},
 	{
+		"a shared long value is changed in place", "ese/longstream.go",
+		"if refs == 1 {", "if refs >= 1 {",
+	},
+	{
+		"a shared long value gets no reference", "ese/longstream.go",
+		"return r.t.shareLV(tx, lid)", "return nil",
+	},
+	{
+		"a dropped tree's pages are used at once", "ese/dropped.go",
+		"if (restored || d.goneFor(oldest)) &&", "if (restored || d.dropped.Load().Committed() != 0) &&",
+	},
+	{
+		"a dropped tree is freed again after a crash", "ese/dropped.go",
+		"Tx: tx.v.ID, Prev: tx.v.Last, CLR: true,", "Tx: tx.v.ID, Prev: tx.v.Last, CLR: true, UndoNext: tx.v.Last,",
+	},
+	{
+		"the building of an index does not lock", "ese/build.go",
+		"if err := x.table.tree.Lock(&tx.v, r.pk); err != nil {", "if err := error(nil); err != nil {",
+	},
+	{
+		"the building of an index does not wait for older writers", "ese/build.go",
+		"if x.made != nil && in.versions.OldestWriter() < x.made.Committed() {", "if false {",
+	},
+	{
+		"a value of a multi-valued column is not taken from its index", "ese/multivalue.go",
+		"if !has(is, k) {", "if !has(is, k) && len(was) == 1 {",
+	},
+	{
 		"escrow sums show what others have not committed", "ese/internal/version/version.go",
 		"c.Delta.Inverse().Add(data)", "c.Delta.Inverse()",
 	},
