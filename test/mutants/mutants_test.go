@@ -38,10 +38,6 @@ var mutants = []mutant{
 		"return !o.whole || f.doubled[o.no] }", "return false }",
 	},
 	{
-		"a whole page leaves its old copy in the double-write file", "ese/internal/cache/write.go",
-		"return !o.whole || f.doubled[o.no] }", "return !o.whole }",
-	},
-	{
 		"the batch of an earlier run stays in the double-write file", "ese/internal/cache/write.go",
 		"return n, ForgetBatch(double)\n", "return n, nil\n",
 	},

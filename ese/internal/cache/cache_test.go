@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -181,5 +182,71 @@ func TestUndirty(t *testing.T) {
 	}
 	if got := c.OldestDirty(99); got != 99 || c.Stats().Dirty != 0 {
 		t.Errorf("dirty from %d, %d pages", got, c.Stats().Dirty)
+	}
+}
+
+// A page that the log brings whole is not written twice; but one that stands in the
+// double-write file since an earlier batch is, or recovery would bring the old one back.
+func TestWholePages(t *testing.T) {
+	c, file := oneFile(t, &hookLog{onFlush: func() {}})
+	pos := logrec.LogPos(10)
+	change := func(no page.No, obj page.ObjID, whole bool) {
+		fr, err := c.Fetch(file, no, Fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole {
+			fr.DirtyWhole(pos)
+		} else {
+			fr.Dirty(pos)
+		}
+		page.Init(fr.P, obj, page.FlagLeaf)
+		fr.Logged(pos + 1)
+		pos += 2
+		fr.Unlock()
+	}
+	write := func() {
+		t.Helper()
+		if _, err := c.WriteBatch(10, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	twice := func() (nos []page.No) {
+		for no := range file.doubled {
+			nos = append(nos, no)
+		}
+		slices.Sort(nos)
+		return nos
+	}
+	change(1, 101, true)
+	change(2, 102, false)
+	write()
+	if got := twice(); !slices.Equal(got, []page.No{2}) {
+		t.Errorf("pages %v are in the double-write file, want 2", got)
+	}
+	change(2, 202, true)
+	change(3, 203, true)
+	write()
+	if got := twice(); !slices.Equal(got, []page.No{2}) {
+		t.Errorf("pages %v are in the double-write file, want 2 again", got)
+	}
+	change(4, 204, true) // the batch of page 2 stays where it is
+	write()
+	n, err := RestoreTorn(file.f, file.double, 4096)
+	if n != 0 || err != nil {
+		t.Errorf("recovery restores %d pages, %v; none was torn", n, err)
+	}
+	for no, obj := range map[page.No]page.ObjID{1: 101, 2: 202, 3: 203, 4: 204} {
+		p := make(page.Page, 4096)
+		if err := file.read(p, no); err != nil || p.ObjID() != obj {
+			t.Errorf("page %d is that of object %d, want %d (%v)", no, p.ObjID(), obj, err)
+		}
+	}
+	// The batch is forgotten: what is written once from now on stays.
+	if _, err := file.f.WriteAt(make([]byte, 4096), page.No(2).Offset(4096)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := RestoreTorn(file.f, file.double, 4096); n != 0 || err != nil {
+		t.Errorf("a forgotten batch restores %d pages, %v", n, err)
 	}
 }

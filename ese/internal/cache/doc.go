@@ -13,7 +13,9 @@
 //
 // Invariants:
 //  1. A page is written only when the log is durable up to its newest change (the WAL rule).
-//  2. The double-write file holds the last batch whole whenever a page of it may be torn.
+//  2. The double-write file holds whole every page that may be torn, but for those whose
+//     unwritten changes begin with one that brings the page whole (DirtyWhole): redo does not
+//     read them. It never holds an older state of a page than the disk has.
 //  3. first of a dirty frame is at or before the log record of its oldest unwritten change; it
 //     is set before that record is appended, so a checkpoint that reads the log's end first
 //     and the frames after it never passes a change.
