@@ -260,21 +260,34 @@ func (in *Instance) checkpointPath() string {
 	return filepath.Join(in.o.CheckpointDir, in.o.Base+".chk")
 }
 
-// trimLogs removes generations below the checkpoint that are past LogKeep.
+// trimLogs removes generations below the checkpoint that nobody needs: without any backup those
+// past LogKeep; once there is one, nothing that it does not cover (engine.md rule 14).
 func (in *Instance) trimLogs(pos LogPos) error {
 	keep := in.o.LogKeep / in.o.GenerationBytes
 	if in.o.Circular {
 		keep = 0
 	}
 	gen := int64(pos.Generation()) - keep
+	if full, last := in.backedUp(); full > 0 && !in.o.Circular {
+		gen = min(gen, int64(last)+1)
+	}
 	if gen <= 1 {
 		return nil
 	}
-	if err := in.log.TruncateBefore(uint32(gen)); err != nil {
+	return in.removeLogs(uint32(gen))
+}
+
+// removeLogs removes the generations below gen but for those that a running backup reads.
+// stepMu is held.
+func (in *Instance) removeLogs(gen uint32) error {
+	if in.pinned != 0 {
+		gen = min(gen, in.pinned)
+	}
+	if err := in.log.TruncateBefore(gen); err != nil {
 		return err
 	}
-	if in.removed < uint32(gen) {
-		in.removed = uint32(gen)
+	if in.removed < gen {
+		in.removed = gen
 		in.emit(Event{ID: EventLogRemoved, Gen: in.removed})
 	}
 	return nil

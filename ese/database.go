@@ -63,6 +63,9 @@ func (db *Database) Path() string { return db.path }
 func (db *Database) Instance() *Instance { return db.in }
 
 func (in *Instance) dbPath(name string) string {
+	if in.o.Locate != nil {
+		name = in.o.Locate(name)
+	}
 	if filepath.IsAbs(name) || strings.ContainsAny(name, `/\`) {
 		return name
 	}
@@ -339,6 +342,9 @@ func (db *Database) markDirty(pos LogPos) error {
 	return db.changeHeader(func(h *header) {
 		h.State, h.DBID = dbheader.DirtyShutdown, uint32(db.id)
 		h.HeaderFlush = logrec.Signature{}
+		if h.LogSignature != db.in.logSign { // backups of another stream are of no use here
+			h.FullBackup, h.IncBackup = dbheader.Backup{}, dbheader.Backup{}
+		}
 		h.LogSignature = db.in.logSign
 		h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
 		h.Attach, h.AttachTime = pos, db.in.logTime()

@@ -18,27 +18,39 @@
 //	Open:    redo from the checkpoint, undo what was not committed
 //
 // Invariants:
+//
 //  1. Commit returns only when its record is durable; what it wrote survives any crash.
+//
 //  2. A read-only transaction sees only what a crash cannot take back, and never waits.
+//
 //  3. A read-write transaction sees all commits before it began, durable or not: what it
 //     learns may reach a client only after WaitDurable(Horizon()). Update and Commit do this.
+//
 //  4. Two transactions that change or lock the same row: the second gets ErrWriteConflict at
 //     once, also when the first committed after the second began. Tx.Add is the exception:
 //     additions to escrow columns get on with each other.
+//
 //  5. After a failed write or sync nothing more is accepted: the instance must be opened
 //     again, and recovery tells what became of the last commits.
+//
 //  6. A full disk refuses changes (ErrLogDiskFull, ErrDiskFull) and leaves no trace of them;
 //     what has begun can always commit or roll back, and reads go on.
+//
 //  7. The schema is part of the snapshot: a transaction sees tables, columns and indexes as they
 //     were when it began, and its own changes of them. Writers keep an index up to date from
 //     the commit that made it, though they may not read by it before it is built; a dropped
 //     tree keeps its pages until no snapshot is older than the drop.
+//
 //  8. A page is handed out only as it was last written: a flipped bit is put right, anything
 //     else is an error that names the page.
+//
+//  9. A Backup holds what Restore needs for one state of all databases; log that no backup has
+//     is kept once there is a first one, and a restore to an earlier moment begins a new log
+//     stream.
 //
 // Limits: rows of 3,478 bytes at 8 KiB pages without their long values (15,746 at 32 KiB); index
 // keys of 2,000 bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.
 //
-// Goroutines: two per instance (clean-up, write-behind) and one of the log; none with
+// Goroutines: two per instance (clean-up, write-behind) and two of the log; none with
 // Options.Manual. It does not compress, encrypt or replicate, and knows nothing of mail.
 package ese

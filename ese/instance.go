@@ -1,6 +1,7 @@
 package ese
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -57,6 +58,11 @@ type Instance struct {
 		scrubbed, scrubPasses, trimmed, freed atomic.Uint64
 	}
 	removed uint32 // generations below it were removed; guarded by stepMu
+	pinned  uint32 // a running backup needs the log from there on; 0 = none; guarded by stepMu
+
+	backupMu sync.Mutex      // one backup at a time
+	closing  context.Context // ends when the instance begins to close
+	close    context.CancelFunc
 }
 
 // lateLog is the log as cache and trees see it. During redo there is none yet: everything
@@ -138,6 +144,7 @@ func Open(o Options) (*Instance, error) {
 			return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
 		}
 	}
+	in.closing, in.close = context.WithCancel(context.Background())
 	if err := in.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
 	}
@@ -202,7 +209,7 @@ func (in *Instance) walOptions() wal.Options {
 	return wal.Options{
 		FS: in.o.FS, Dir: in.o.LogDir, Base: in.o.Base, GenerationBytes: in.o.GenerationBytes,
 		PageSize: in.o.PageSize, Computer: in.o.Computer, Now: in.o.Now, Rand: in.o.Rand,
-		Manual:           in.o.Manual,
+		Manual: in.o.Manual, Parent: in.o.parent, Fork: in.o.fork,
 		BeforeGeneration: in.beforeGeneration,
 		OnDurable:        in.versions.Durable,
 		OnEvent:          in.logEvent,
@@ -301,6 +308,7 @@ func (in *Instance) nowMS() int64 {
 // Close brings every database to Clean Shutdown and closes the storage group. Transactions
 // still open are left to the next recovery, and the databases then stay dirty.
 func (in *Instance) Close() error {
+	in.close() // a running backup ends
 	in.openMu.Lock()
 	defer in.openMu.Unlock()
 	in.halt() // first, so that a background transaction still ends by itself
@@ -380,6 +388,7 @@ func (in *Instance) release() error {
 // Kill drops the instance as a crash would: nothing is written or marked. For tests of
 // recovery.
 func (in *Instance) Kill() error {
+	in.close()
 	if in.closed.Swap(true) {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/vfs"
 )
 
@@ -72,6 +73,13 @@ type Options struct {
 	Rand func() uint32
 	// Manual starts no goroutine: the owner calls Step. For simulation.
 	Manual bool
+	// Locate says where a database lies that the log knows by another path: one restored to
+	// another place. Default: where the log says.
+	Locate func(name string) string
+
+	// The stream that a new one leaves, and where: set by Restore.
+	parent logrec.Signature
+	fork   LogPos
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -22,11 +22,14 @@ type Group struct {
 	dbs []string
 }
 
-// Open opens a storage group on a memory disk of its own. When the test ends it is closed,
-// opened once more if that was not clean, and every database checked.
+// Open opens a storage group on the memory disk o.FS, or on one of its own. When the test ends
+// it is closed, opened once more if that was not clean, and every database checked.
 func Open(t testing.TB, o ese.Options) *Group {
 	t.Helper()
 	g := &Group{t: t, FS: vfs.NewMem(), Rng: rand.New(rand.NewPCG(1, 2))}
+	if disk, ok := o.FS.(*vfs.Mem); ok {
+		g.FS = disk
+	}
 	if o.Dir == "" {
 		o.Dir = "/data"
 	}

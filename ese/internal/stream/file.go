@@ -384,6 +384,17 @@ func (f *File) ReadInto(dst []byte, id uint64, page PageNo) error {
 	return nil
 }
 
+// CopyAt reads the file as it stands on the disk, for a backup: no run is being written
+// meanwhile. Fewer bytes come with io.EOF.
+func (f *File) CopyAt(p []byte, off int64) (int, error) {
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
+	return f.f.ReadAt(p, off)
+}
+
+// Size is the size of the file in bytes.
+func (f *File) Size() (int64, error) { return f.f.Size() }
+
 // Close closes the file.
 func (f *File) Close() error { return f.f.Close() }
 

@@ -100,6 +100,12 @@ func ReadCheckpoint(fsys vfs.FS, path string) (*Checkpoint, error) {
 	}
 }
 
+// Bytes is the content of a checkpoint file.
+func (c *Checkpoint) Bytes() ([]byte, error) {
+	b, err := c.encode()
+	return append(b, b...), err
+}
+
 func (c *Checkpoint) encode() ([]byte, error) {
 	b := make([]byte, checkpointSize)
 	le := binary.LittleEndian

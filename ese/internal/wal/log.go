@@ -49,7 +49,10 @@ type Log struct {
 	o     Options
 	files files
 	sign  logrec.Signature
-	fetch *Fetcher
+	// The stream that this one left, and where.
+	parent logrec.Signature
+	fork   logrec.LogPos
+	fetch  *Fetcher
 
 	end     atomic.Uint64 // next record's position
 	durable atomic.Uint64
@@ -129,6 +132,7 @@ func Create(o Options) (*Log, error) {
 	}
 	l := newLog(o)
 	l.sign = logrec.NewSignature(o.Rand(), o.Now(), o.Computer)
+	l.parent, l.fork = o.Parent, o.Fork
 	for range minReserves {
 		if err := l.addReserve(); err != nil {
 			return nil, err
@@ -193,6 +197,7 @@ func Open(o Options, end End) (*Log, error) {
 		return nil, fmt.Errorf("open log at %v: the stream cannot end there", end.Pos)
 	}
 	l.sign = gens[at].Header.Sign
+	l.parent, l.fork = gens[at].Header.Parent, gens[at].Header.Fork
 	if err := l.normalise(gens, at); err != nil {
 		return nil, err
 	}
@@ -330,6 +335,9 @@ func (l *Log) Durable() logrec.LogPos { return logrec.LogPos(l.durable.Load()) }
 
 // Signature is the identity of the stream.
 func (l *Log) Signature() logrec.Signature { return l.sign }
+
+// Parent is the stream that this one left, and where; zero when it is the first.
+func (l *Log) Parent() (logrec.Signature, logrec.LogPos) { return l.parent, l.fork }
 
 // Generation is the number of the current generation.
 func (l *Log) Generation() uint32 { return l.End().Generation() }

@@ -36,6 +36,9 @@ type Options struct {
 	PageSize int
 	// Computer is the name in the signature of a new stream.
 	Computer string
+	// Parent and Fork are the stream that a new one leaves, and where; zero for none.
+	Parent logrec.Signature
+	Fork   logrec.LogPos
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Rand makes random numbers for signatures, file keys and nonces. Default: crypto/rand.

@@ -140,8 +140,10 @@ func (l *Log) awaitNext(entitled bool) error {
 	ready = l.next != nil
 	busy := l.closing != nil
 	l.mu.Unlock()
-	if ready || busy || l.Err() != nil || errors.Is(err, ErrClosed) {
-		return l.Err() // that the reserve could not be filled up is no matter here
+	// It may have been prepared and used up by others meanwhile. That the reserve could not be
+	// filled up is no matter here.
+	if err == nil || ready || busy || l.Err() != nil || errors.Is(err, ErrClosed) {
+		return l.Err()
 	}
 	return l.setFull(err)
 }
@@ -184,6 +186,7 @@ func (l *Log) createNext(gen uint32, prev logrec.LogTime, reserve bool) (*genFil
 	h := Header{
 		Gen: gen, Bytes: l.o.GenerationBytes, PageSize: l.o.PageSize, Sign: l.sign,
 		Created: logrec.MakeLogTime(l.o.Now()), PrevCreated: prev, Key: l.o.Rand(),
+		Parent: l.parent, Fork: l.fork,
 	}
 	// The header goes last: a file with a valid header is ready for use.
 	if _, err = file.WriteAt(h.encode(), 0); err == nil {

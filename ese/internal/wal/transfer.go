@@ -1,0 +1,344 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/vfs"
+)
+
+// CopyGeneration writes a closed generation to w.
+func (l *Log) CopyGeneration(gen uint32, w io.Writer) error {
+	f, h, err := l.files.open(gen)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, io.NewSectionReader(f, 0, h.Bytes))
+	return errors.Join(err, f.Close())
+}
+
+// LastCommit is the time of the last commit in the closed generations from low to high, in ms;
+// 0 when they have none.
+func (l *Log) LastCommit(low, high uint32) (int64, error) {
+	for gen := high; gen >= low; gen-- {
+		f, h, err := l.files.open(gen)
+		if err != nil {
+			return 0, err
+		}
+		if err := f.Close(); err != nil {
+			return 0, err
+		}
+		last := int64(0)
+		s := Source{Path: l.files.path(l.files.numbered(gen)), Header: h}
+		err = s.walk(l.files, func(f logrec.Frame) error {
+			if f.Type != logrec.TypeCommit {
+				return nil
+			}
+			var c logrec.CommitRec
+			err := c.Decode(f.Payload)
+			last = c.TimeMS
+			return err
+		})
+		if err != nil || last != 0 {
+			return last, err
+		}
+	}
+	return 0, nil
+}
+
+// GenerationBytes is the size of a generation's file.
+func (l *Log) GenerationBytes(gen uint32) (int64, error) {
+	f, h, err := l.files.open(gen)
+	if err != nil {
+		return 0, err
+	}
+	return h.Bytes, f.Close()
+}
+
+// NumberedName is the name of a closed generation's file.
+func NumberedName(base string, gen uint32) string { return files{base: base}.numbered(gen) }
+
+// Source is a log file somewhere.
+type Source struct {
+	Path   string
+	Header Header
+	// Used is how far its valid records reach, in bytes, and Closed that the last is End.
+	Used   int64
+	Closed bool
+}
+
+// Collect finds, in the folders given, the generations from first on of the stream sign, without
+// a gap. Of several copies of a generation the one that reaches furthest counts. why says what
+// ended the row: the generation that no folder has.
+func Collect(fsys vfs.FS, dirs []string, base string, sign logrec.Signature, first uint32) ([]Source, string, error) {
+	found, err := findSources(fsys, dirs, base, sign)
+	if err != nil {
+		return nil, "", err
+	}
+	var out []Source
+	for gen := first; ; gen++ {
+		candidates := found[gen]
+		if len(candidates) == 0 {
+			if len(out) == 0 {
+				return nil, "", &logrec.CorruptError{
+					File: files{base: base}.numbered(gen), Err: logrec.ErrMissingLog,
+					Reason: fmt.Sprintf("generation %d is in none of the folders %q", gen, dirs),
+				}
+			}
+			last := &out[len(out)-1]
+			for g := range found {
+				if g > gen {
+					return nil, "", &logrec.CorruptError{
+						File: files{base: base}.numbered(gen), Err: logrec.ErrMissingLog,
+						Reason: fmt.Sprintf("generation %d is in none of the folders %q, but later ones are", gen, dirs),
+					}
+				}
+			}
+			if last.Closed {
+				return out, fmt.Sprintf("the log ends with generation %d: no folder has generation %d", last.Header.Gen, gen), nil
+			}
+			return out, fmt.Sprintf("the log ends inside of generation %d", last.Header.Gen), nil
+		}
+		s, err := furthest(fsys, candidates)
+		if err != nil {
+			return nil, "", err
+		}
+		if n := len(out); n > 0 {
+			prev := &out[n-1]
+			if reason, bad := s.Header.follows(&prev.Header); bad != nil {
+				return nil, "", &logrec.CorruptError{File: s.Path, Reason: reason, Err: bad}
+			}
+			if !prev.Closed {
+				if s.Used > headerSize {
+					return nil, "", &logrec.CorruptError{
+						File: prev.Path, Pos: logrec.MakePos(prev.Header.Gen, prev.Used), Err: logrec.ErrLogCorrupt,
+						Reason: fmt.Sprintf("the records end here, but generation %d has some", gen),
+					}
+				}
+				return out, fmt.Sprintf("the log ends inside of generation %d", prev.Header.Gen), nil
+			}
+		}
+		out = append(out, s)
+	}
+}
+
+// findSources reads the headers of all log files of the stream in the folders.
+func findSources(fsys vfs.FS, dirs []string, base string, sign logrec.Signature) (map[uint32][]Source, error) {
+	found := map[uint32][]Source{}
+	for _, dir := range dirs {
+		f := files{fsys, dir, base}
+		names, err := fsys.ReadDir(dir)
+		if err != nil {
+			return nil, fmt.Errorf("list log files: %w", err)
+		}
+		for _, name := range names {
+			if _, ok := f.parse(name); !ok && name != f.current() && name != f.next() {
+				continue
+			}
+			h, err := f.readHeader(name)
+			if err != nil {
+				if name == f.next() {
+					continue // being prepared
+				}
+				return nil, err
+			}
+			if h.Sign == sign {
+				found[h.Gen] = append(found[h.Gen], Source{Path: f.path(name), Header: h})
+			}
+		}
+	}
+	return found, nil
+}
+
+// furthest picks the copy of a generation with the most records. Copies that were begun at
+// different times are of two histories.
+func furthest(fsys vfs.FS, candidates []Source) (Source, error) {
+	var best Source
+	for i := range candidates {
+		s := candidates[i]
+		if s.Header.Created != candidates[0].Header.Created || s.Header.Key != candidates[0].Header.Key {
+			return Source{}, &logrec.CorruptError{
+				File: s.Path, Err: logrec.ErrLogSignature,
+				Reason: fmt.Sprintf("generation %d of another history than %s: leave one of them out",
+					s.Header.Gen, candidates[0].Path),
+			}
+		}
+		if err := s.measure(fsys); err != nil {
+			return Source{}, err
+		}
+		if i == 0 || s.Used > best.Used {
+			best = s
+		}
+	}
+	return best, nil
+}
+
+// measure finds out how far the records of the file reach.
+func (s *Source) measure(fsys vfs.FS) error {
+	file, err := fsys.OpenFile(s.Path, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open log file: %w", err)
+	}
+	buf := make([]byte, s.Header.Bytes)
+	n, err := file.ReadAt(buf, 0)
+	if cerr := file.Close(); n < len(buf) || cerr != nil {
+		return fmt.Errorf("read %s: %w", s.Path, errors.Join(err, cerr))
+	}
+	return s.each(buf, func(logrec.Frame) error { return nil })
+}
+
+// walk calls fn for the records of a generation of an open stream.
+func (s *Source) walk(f files, fn func(logrec.Frame) error) error {
+	buf, err := f.readWhole(GenInfo{Gen: s.Header.Gen, Header: s.Header}, nil)
+	if err != nil {
+		return err
+	}
+	return s.each(buf, fn)
+}
+
+// each calls fn for the valid records in buf, the whole file, and notes where they end.
+func (s *Source) each(buf []byte, fn func(logrec.Frame) error) error {
+	s.Used = headerSize
+	for chain := s.Header.chainStart(); ; {
+		f, ok := logrec.DecodeFrame(buf[s.Used:], logrec.MakePos(s.Header.Gen, s.Used))
+		if !ok || f.Prev != chain {
+			return nil
+		}
+		if err := fn(f); err != nil {
+			return err
+		}
+		chain = f.Sum
+		s.Used = min(s.Used+int64(f.Size()), int64(len(buf)))
+		if f.Type == logrec.TypeEnd {
+			s.Closed = true
+			return nil
+		}
+	}
+}
+
+// Assemble copies the sources into dir under their numbers, the last one as the current file,
+// so that the folder is a stream that Open continues. A last generation that is closed gets an
+// empty successor.
+func Assemble(fsys vfs.FS, dir, base string, sources []Source, o Options) error {
+	f := files{fsys, dir, base}
+	for i := range sources {
+		name := f.numbered(sources[i].Header.Gen)
+		if i == len(sources)-1 && !sources[i].Closed {
+			name = f.current()
+		}
+		if err := copyFile(fsys, f.path(name), sources[i].Path, sources[i].Used, sources[i].Header.Bytes); err != nil {
+			return err
+		}
+	}
+	last := &sources[len(sources)-1]
+	if last.Closed {
+		h := Header{
+			Gen: last.Header.Gen + 1, Bytes: last.Header.Bytes, PageSize: last.Header.PageSize,
+			Sign: last.Header.Sign, Created: logrec.MakeLogTime(o.Now()), PrevCreated: last.Header.Created,
+			Key: o.Rand(), Parent: last.Header.Parent, Fork: last.Header.Fork,
+		}
+		if err := writeEmpty(fsys, f.path(f.current()), &h); err != nil {
+			return err
+		}
+	}
+	return fsys.SyncDir(dir)
+}
+
+// Cut makes pos the end of the stream in dir: what stands behind it is gone.
+func Cut(fsys vfs.FS, dir, base string, pos logrec.LogPos) error {
+	f := files{fsys, dir, base}
+	gens, err := Generations(fsys, dir, base)
+	if err != nil {
+		return err
+	}
+	for i := len(gens) - 1; i >= 0 && gens[i].Gen > pos.Generation(); i-- {
+		if err := fsys.Remove(f.path(gens[i].Name)); err != nil {
+			return err
+		}
+		gens = gens[:i]
+	}
+	if len(gens) == 0 || gens[len(gens)-1].Gen != pos.Generation() {
+		return f.missing(pos.Generation())
+	}
+	last := gens[len(gens)-1]
+	if err := blank(fsys, f.path(last.Name), pos.Offset(), last.Header.Bytes); err != nil {
+		return err
+	}
+	if last.Name != f.current() {
+		if err := fsys.Rename(f.path(last.Name), f.path(f.current())); err != nil {
+			return err
+		}
+	}
+	return fsys.SyncDir(dir)
+}
+
+// blank writes zeros from an offset to the end of a file.
+func blank(fsys vfs.FS, path string, from, to int64) (err error) {
+	file, err := fsys.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	zeros := make([]byte, min(syncStep, to-from))
+	for ; from < to; from += int64(len(zeros)) {
+		zeros = zeros[:min(int64(len(zeros)), to-from)]
+		if _, err := file.WriteAt(zeros, from); err != nil {
+			return err
+		}
+	}
+	return file.SyncData()
+}
+
+func writeEmpty(fsys vfs.FS, path string, h *Header) error {
+	file, err := fsys.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(file.Truncate(h.Bytes), file.Close()); err != nil {
+		return err
+	}
+	if err := blank(fsys, path, headerSize, h.Bytes); err != nil {
+		return err
+	}
+	file, err = fsys.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(h.encode(), 0)
+	return errors.Join(err, file.SyncData(), file.Close())
+}
+
+// copyFile copies the first used bytes of a log file and fills the rest with zeros, durably.
+func copyFile(fsys vfs.FS, to, from string, used, size int64) (err error) {
+	if filepath.Clean(to) == filepath.Clean(from) {
+		return nil
+	}
+	in, err := fsys.OpenFile(from, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, err := fsys.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	buf := make([]byte, syncStep)
+	for off := int64(0); off < size; off += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), size-off)]
+		clear(buf)
+		if off < used {
+			if n, err := in.ReadAt(buf[:min(int64(len(buf)), used-off)], off); err != nil && !errors.Is(err, io.EOF) {
+				return fmt.Errorf("read %s after %d bytes: %w", from, off+int64(n), err)
+			}
+		}
+		if _, err := out.WriteAt(buf, off); err != nil {
+			return fmt.Errorf("write %s: %w", to, err)
+		}
+	}
+	return out.SyncData()
+}

@@ -1,0 +1,326 @@
+package ese
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/wal"
+	"pillarbox/ese/vfs"
+)
+
+// RestoreOptions says what to restore, from where, to where. Info, Set and Options must be set.
+type RestoreOptions struct {
+	// Info is that of the full or copy backup in the folder Set.
+	Info BackupInfo
+	Set  string
+	// Logs are further folders with log files of the stream: incremental backups, an archive,
+	// the log folder of the lost storage group.
+	Logs []string
+	// Options opens the restored storage group: its folders must hold neither log, checkpoint
+	// nor the databases. Locate says where each database goes.
+	Options Options
+	// Time and Pos are how far to go: every commit at or before the time, every record before
+	// the position, nothing later. Zero: as far as the log goes.
+	Time time.Time
+	Pos  LogPos
+	// NewStream begins a new log stream also at the end of the log: there may have been more of
+	// it, that is lost.
+	NewStream bool
+	// Announce is told what will be done before any database is written. An error ends it.
+	Announce func(RestorePlan) error
+	Progress func(done, total int64)
+}
+
+// RestorePlan is what a restore will reach.
+type RestorePlan struct {
+	From, To LogPos
+	// LastCommit is the newest commit that will be there, NextCommit the oldest that will not;
+	// zero where there is none.
+	LastCommit, NextCommit time.Time
+	// Why says why it goes no further.
+	Why string
+	// Forks tells that a new log stream begins.
+	Forks bool
+}
+
+// Errors of restoring.
+var (
+	// ErrBeyondLog: the log ends before the moment asked for.
+	ErrBeyondLog = errors.New("the log does not reach the moment asked for")
+	// ErrBeforeBackup: the moment asked for lies before the end of the backup.
+	ErrBeforeBackup = errors.New("the moment asked for lies before the end of the backup: take an older one")
+)
+
+// Restore brings a storage group back from a backup and log (hard recovery). It copies log and
+// databases into place, replays, undoes what was open, and leaves the group in Clean Shutdown.
+// On an error the folders hold nothing of use.
+func Restore(ctx context.Context, r RestoreOptions) (*RestorePlan, error) {
+	o, err := r.Options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r.Options = o
+	for _, dir := range []string{o.Dir, o.LogDir, o.CheckpointDir} {
+		if err := makeFolder(o.FS, dir); err != nil {
+			return nil, fmt.Errorf("restore: %w", err)
+		}
+	}
+	if err := r.refuseUsed(); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	plan, err := r.logs()
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	if r.Announce != nil {
+		if err := r.Announce(*plan); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.databases(ctx); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	if err := r.replay(plan); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	return plan, nil
+}
+
+// refuseUsed makes sure that nothing is overwritten.
+func (r *RestoreOptions) refuseUsed() error {
+	o := &r.Options
+	gens, err := wal.Generations(o.FS, o.LogDir, o.Base)
+	if err != nil {
+		return err
+	}
+	used := []string{filepath.Join(o.CheckpointDir, o.Base+".chk")}
+	for _, g := range gens {
+		used = append(used, filepath.Join(o.LogDir, g.Name))
+	}
+	for _, d := range r.Info.Databases {
+		used = append(used, r.place(d.Name), sidePath(r.place(d.Name), ".stm"))
+	}
+	for _, name := range used {
+		if _, err := o.FS.Stat(name); err == nil {
+			return fmt.Errorf("%s: %w: move it aside first", name, fs.ErrExist)
+		}
+	}
+	return nil
+}
+
+// place is where a database of the backup goes.
+func (r *RestoreOptions) place(name string) string {
+	in := Instance{o: r.Options}
+	return in.dbPath(name)
+}
+
+// logs brings the log together in its folder and cuts it at the moment asked for.
+func (r *RestoreOptions) logs() (*RestorePlan, error) {
+	o := &r.Options
+	sign, err := parseSignature(r.Info.LogSignature)
+	if err != nil {
+		return nil, err
+	}
+	dirs := append([]string{r.Set}, r.Logs...)
+	sources, why, err := wal.Collect(o.FS, dirs, o.Base, sign, r.Info.From.Generation())
+	if err != nil {
+		return nil, err
+	}
+	wo := wal.Options{Now: o.Now, Rand: o.Rand}
+	if wo.Rand == nil {
+		wo.Rand = wal.CryptoRand
+	}
+	if err := wal.Assemble(o.FS, o.LogDir, o.Base, sources, wo); err != nil {
+		return nil, err
+	}
+	plan := &RestorePlan{From: r.Info.From, Why: why, Forks: r.NewStream}
+	stop, err := r.findEnd(plan)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case stop == 0 && plan.To < r.Info.To:
+		return nil, fmt.Errorf("the backup needs the log up to %v: %s: %w", r.Info.To, why, logrec.ErrMissingLog)
+	case stop == 0:
+		return plan, nil
+	case stop < r.Info.To:
+		return nil, fmt.Errorf("%w: it ends at %v, with the commits up to %v", ErrBeforeBackup,
+			r.Info.To, r.Info.LastCommit.Format(time.RFC3339Nano))
+	}
+	plan.To, plan.Forks = stop, true
+	return plan, wal.Cut(o.FS, o.LogDir, o.Base, stop)
+}
+
+// findEnd walks the log up to where replay is to stop: 0 for its end, which plan.To then is.
+func (r *RestoreOptions) findEnd(plan *RestorePlan) (stop LogPos, err error) {
+	o := &r.Options
+	rd, err := wal.NewReader(o.FS, o.LogDir, o.Base, r.Info.From, wal.ReaderOptions{})
+	if err != nil {
+		return 0, err
+	}
+	limit := int64(1<<63 - 1)
+	if !r.Time.IsZero() {
+		limit = r.Time.UnixMilli()
+	}
+	for {
+		rec, err := rd.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+		if r.Pos != 0 && rec.Pos >= r.Pos {
+			plan.Why = fmt.Sprintf("position %v was asked for", r.Pos)
+			return rec.Pos, nil
+		}
+		if rec.Type != logrec.TypeCommit {
+			continue
+		}
+		var c logrec.CommitRec
+		if err := c.Decode(rec.Payload); err != nil {
+			return 0, err
+		}
+		at := time.UnixMilli(c.TimeMS).UTC()
+		if c.TimeMS > limit {
+			plan.NextCommit = at
+			plan.Why = fmt.Sprintf("%v was asked for", r.Time.Format(time.RFC3339Nano))
+			return rec.Pos, nil
+		}
+		plan.LastCommit = at
+	}
+	plan.To = rd.End().Pos
+	if r.Pos > plan.To {
+		return 0, fmt.Errorf("%w: position %v; %s, at %v", ErrBeyondLog, r.Pos, plan.Why, plan.To)
+	}
+	return 0, nil
+}
+
+// databases copies the files of the backup into place.
+func (r *RestoreOptions) databases(ctx context.Context) error {
+	o := &r.Options
+	total, done := int64(0), int64(0)
+	for _, f := range r.Info.Files {
+		total += f.Bytes
+	}
+	copyTo := func(to, from string) error {
+		if err := makeFolder(o.FS, filepath.Dir(to)); err != nil {
+			return err
+		}
+		err := copyFile(ctx, o.FS, to, filepath.Join(r.Set, from), func(n int) {
+			if done += int64(n); r.Progress != nil {
+				r.Progress(done, max(total, done))
+			}
+		})
+		if err != nil {
+			return err
+		}
+		return o.FS.SyncDir(filepath.Dir(to))
+	}
+	for _, d := range r.Info.Databases {
+		at := r.place(d.Name)
+		if err := copyTo(at, d.File); err != nil {
+			return err
+		}
+		if err := copyTo(sidePath(at, ".stm"), d.Stream); err != nil {
+			return err
+		}
+	}
+	name := o.Base + ".chk"
+	return copyTo(filepath.Join(o.CheckpointDir, name), name)
+}
+
+// copyFile copies a file, durably.
+func copyFile(ctx context.Context, fsys vfs.FS, to, from string, progress func(int)) (err error) {
+	in, err := fsys.OpenFile(from, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, err := fsys.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	buf := make([]byte, copyBytes)
+	for off := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, rerr := in.ReadAt(buf, off)
+		if _, err := out.WriteAt(buf[:n], off); err != nil {
+			return fmt.Errorf("write %s: %w", to, err)
+		}
+		off += int64(n)
+		progress(n)
+		if errors.Is(rerr, io.EOF) {
+			return out.SyncData()
+		}
+		if rerr != nil {
+			return fmt.Errorf("read %s: %w", from, rerr)
+		}
+	}
+}
+
+// replay runs recovery over what was put together and ends it clean; where the restored group
+// leaves its history, on a new log stream.
+func (r *RestoreOptions) replay(plan *RestorePlan) error {
+	in, err := Open(r.Options)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, db := range in.databases() {
+		names = append(names, db.name)
+	}
+	sign := in.logSign
+	if err := in.Close(); err != nil {
+		return err
+	}
+	if !plan.Forks {
+		return nil
+	}
+	o := r.Options
+	gens, err := wal.Generations(o.FS, o.LogDir, o.Base)
+	if err != nil {
+		return err
+	}
+	for _, g := range gens {
+		if err := o.FS.Remove(filepath.Join(o.LogDir, g.Name)); err != nil {
+			return err
+		}
+	}
+	if err := o.FS.Remove(filepath.Join(o.CheckpointDir, o.Base+".chk")); err != nil {
+		return err
+	}
+	o.parent, o.fork = sign, plan.To
+	if in, err = Open(o); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := in.OpenDatabase(name); err != nil {
+			return errors.Join(err, in.Close())
+		}
+	}
+	return in.Close()
+}
+
+// Parent is the log stream that this one left by a restore, as backups name it, and where;
+// empty when it is the first.
+func (in *Instance) Parent() (signature string, at LogPos) {
+	sign, at := in.log.Parent()
+	if sign == (logrec.Signature{}) {
+		return "", 0
+	}
+	return signatureText(sign), at
+}
+
+// LogSignature is the log stream, as backups name it.
+func (in *Instance) LogSignature() string { return signatureText(in.logSign) }
