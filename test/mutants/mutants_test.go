@@ -43,7 +43,7 @@ var mutants = []mutant{
 	},
 	{
 		"redo believes what a page says of itself", "ese/internal/redo/redo.go",
-		"case absolute:\n", "case absolute && now < after:\n",
+		"case c.absolute:\n", "case c.absolute && now < c.after:\n",
 	},
 	{
 		"every change is taken for a whole page", "ese/internal/cache/frame.go",
@@ -78,8 +78,8 @@ var mutants = []mutant{
 	},
 	{
 		"redo skips one change too many", "ese/internal/redo/redo.go",
-		"case now >= after || cut && now == 0:",
-		"case now >= after || now == before && after-before > 3:",
+		"case now >= c.after || cut && now == 0:",
+		"case now >= c.after || now == c.before && c.after-c.before > 3:",
 	},
 	{
 		"losers are not undone", "ese/recover.go",
