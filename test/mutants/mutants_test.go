@@ -111,10 +111,6 @@ var mutants = []mutant{
 		"if (restored || d.goneFor(oldest)) &&", "if (restored || d.dropped.Load().Committed() != 0) &&",
 	},
 	{
-		"a dropped tree is freed again after a crash", "ese/dropped.go",
-		"Tx: tx.v.ID, Prev: tx.v.Last, CLR: true,", "Tx: tx.v.ID, Prev: tx.v.Last, CLR: true, UndoNext: tx.v.Last,",
-	},
-	{
 		"the building of an index does not lock", "ese/build.go",
 		"if err := x.table.tree.Lock(&tx.v, r.pk); err != nil {", "if err := error(nil); err != nil {",
 	},
