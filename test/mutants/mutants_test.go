@@ -151,10 +151,6 @@ var mutants = []mutant{
 		"if pinned {\n\t\treturn false, nil\n\t}\n", "_ = pinned\n",
 	},
 	{
-		"no log is set aside for rollbacks", "ese/internal/wal/append.go",
-		"l.roomAfter(need) < l.reserved+c.reserve", "l.roomAfter(need) < 0",
-	},
-	{
 		"a rollback may not use the reserve files", "ese/internal/wal/append.go",
 		"return l.awaitNext(c.entitled)", "return l.awaitNext(false)",
 	},
