@@ -49,6 +49,9 @@ func TestSoak(t *testing.T) {
 		}
 		acks += n
 		sizes, memory = append(sizes, folder(t, dir)), append(memory, kib)
+		if rounds%20 == 19 {
+			t.Logf("after %d kills: %s", rounds+1, files(dir))
+		}
 	}
 	in, err := ese.Open(options(dir)) // recovers once more, and ends clean
 	if err != nil {
@@ -159,6 +162,17 @@ func peak(pid int) int64 {
 		}
 	}
 	return 0
+}
+
+// files tells the sizes of database and stream.
+func files(dir string) string {
+	var b strings.Builder
+	for _, name := range []string{"soak.edb", "soak.stm"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			fmt.Fprintf(&b, "%s %d KiB; ", name, info.Size()>>10)
+		}
+	}
+	return strings.TrimSuffix(b.String(), "; ")
 }
 
 // folder is the size of all files in bytes.
