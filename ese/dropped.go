@@ -7,6 +7,7 @@ import (
 	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/internal/page"
 	"pillarbox/ese/internal/version"
+	"pillarbox/ese/internal/wal"
 )
 
 // droppedTable lists the trees that are dropped but still hold their pages, since an older
@@ -103,7 +104,11 @@ func (in *Instance) freeDropped(rounds int) error {
 			if d == nil {
 				break
 			}
-			if err := in.freeDroppedTree(db, d); err != nil {
+			err := in.freeDroppedTree(db, d)
+			if errors.Is(err, wal.ErrTooLarge) { // it stays on the list for larger log files
+				in.o.Logger.Warn("dropped tree keeps its pages: raise GenerationBytes and open again",
+					"database", db.name, "object", uint32(d.obj), "error", err)
+			} else if err != nil {
 				return err
 			}
 			db.removeDropped(d)
