@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"pillarbox/ese/internal/btree"
@@ -45,15 +44,11 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	if err := in.syncLogs(gens, from); err != nil {
 		return err
 	}
-	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from,
-		wal.ReaderOptions{Keep: in.redoWorkers() > 0})
+	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from, wal.ReaderOptions{})
 	if err != nil {
 		return err
 	}
-	r := &redo.Redo{
-		Cache: in.cache, Target: &redoTarget{in: in}, Progress: in.reportRedo(gens, from),
-		Workers: in.redoWorkers(),
-	}
+	r := &redo.Redo{Cache: in.cache, Target: &redoTarget{in: in}, Progress: in.reportRedo(gens, from)}
 	in.late.pos.Store(uint64(from))
 	if err := r.Run(rd); err != nil {
 		return fmt.Errorf("recovery: %w", err)
@@ -85,15 +80,6 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		in.o.Logger.Info("opened clean", "dir", in.o.Dir, "at", end.Pos.String())
 	}
 	return in.loadRecovered(r)
-}
-
-// redoWorkers is how many goroutines redo may use: none in a simulation, nor where it would only
-// take turns with them.
-func (in *Instance) redoWorkers() int {
-	if n := runtime.GOMAXPROCS(0); !in.o.Manual && n > 1 {
-		return min(n, 4)
-	}
-	return 0
 }
 
 // reportRedo returns what redo is to do after each record: it says once that recovery has

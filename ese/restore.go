@@ -324,3 +324,16 @@ func (in *Instance) Parent() (signature string, at LogPos) {
 
 // LogSignature is the log stream, as backups name it.
 func (in *Instance) LogSignature() string { return signatureText(in.logSign) }
+
+// CurrentLogSignature is the log stream whose current log file lies in a folder, as backups name
+// it. fs.ErrNotExist when there is none.
+func CurrentLogSignature(fsys vfs.FS, dir, base string) (string, error) {
+	sign, err := wal.CurrentSignature(fsys, dir, base)
+	if err != nil {
+		return "", err
+	}
+	return signatureText(sign), nil
+}
+
+// ParseLogPos reads a log position as LogPos.String prints it.
+func ParseLogPos(s string) (LogPos, error) { return logrec.ParseLogPos(s) }

@@ -119,3 +119,16 @@ func FuzzDecodeFrame(f *testing.F) {
 		IsMark(b, MakePos(1, 4096), 0)
 	})
 }
+
+func TestParseLogPos(t *testing.T) {
+	for _, p := range []LogPos{0, 1, MakePos(7, 513), MakePos(0xFFFFFFFF, 60000*SectorSize+511)} {
+		if got, err := ParseLogPos(p.String()); err != nil || got != p {
+			t.Errorf("%v read as %v, %v", p, got, err)
+		}
+	}
+	for _, bad := range []string{"", "1", "1,2", "1,2,3,4", "x,1,2", "1,10000,2", "-1,2,3"} {
+		if got, err := ParseLogPos(bad); err == nil {
+			t.Errorf("%q read as %v", bad, got)
+		}
+	}
+}

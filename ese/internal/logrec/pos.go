@@ -1,6 +1,10 @@
 package logrec
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // SectorSize is the unit of LogPos, in bytes.
 const SectorSize = 4096
@@ -29,4 +33,21 @@ func (p LogPos) Offset() int64 { return int64(p.Sector())*SectorSize + int64(p.B
 // String prints as eseutil does: (0xGEN,SEC,BYTE) in hexadecimal.
 func (p LogPos) String() string {
 	return fmt.Sprintf("(0x%X,%X,%X)", p.Generation(), p.Sector(), p.Byte())
+}
+
+// ParseLogPos reads what String prints, with or without the brackets and 0x.
+func ParseLogPos(s string) (LogPos, error) {
+	var part [3]uint64
+	fields := strings.Split(strings.Trim(s, "()"), ",")
+	if len(fields) != len(part) {
+		return 0, fmt.Errorf("log position %q: it looks like 0x1A,2F,B3", s)
+	}
+	for i, bits := range []int{32, 16, 16} {
+		n, err := strconv.ParseUint(strings.TrimPrefix(strings.TrimSpace(fields[i]), "0x"), 16, bits)
+		if err != nil {
+			return 0, fmt.Errorf("log position %q: it looks like 0x1A,2F,B3", s)
+		}
+		part[i] = n
+	}
+	return LogPos(part[0]<<32 | part[1]<<16 | part[2]), nil
 }

@@ -342,3 +342,11 @@ func copyFile(fsys vfs.FS, to, from string, used, size int64) (err error) {
 	}
 	return out.SyncData()
 }
+
+// CurrentSignature is the stream of the current log file in a folder. fs.ErrNotExist when
+// there is none.
+func CurrentSignature(fsys vfs.FS, dir, base string) (logrec.Signature, error) {
+	f := files{fsys, dir, base}
+	h, err := f.readHeader(f.current())
+	return h.Sign, err
+}
