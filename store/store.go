@@ -74,6 +74,9 @@ func Open(ctx context.Context, in *ese.Instance, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open the store in %s: %w", name, err)
 		}
 		s.dbs = append(s.dbs, d)
+		if err := s.incarnate(ctx, d); err != nil {
+			return nil, fmt.Errorf("open the store in %s: %w", name, err)
+		}
 		if err := s.findNextCID(d); err != nil {
 			return nil, fmt.Errorf("open the store in %s: %w", name, err)
 		}
