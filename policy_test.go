@@ -44,11 +44,12 @@ func importOrder() [][]string {
 		{"store/crashtest"},
 		{"transport"},
 		{"transport/crashtest"},
+		{"backup"},
 		{"service/imapd", "service/pop3d", "service/smtpd", "service/webd"},
 		{"server"},
 		{"cmd/eseutil", "cmd/pillarbox"},
 		{"test/program"},
-		{"test/cost", "test/interop", "test/kill", "test/mutants", "test/soak"},
+		{"test/cost", "test/interop", "test/kill", "test/mutants"},
 	}
 }
 
@@ -65,6 +66,7 @@ func bans() []ban {
 		{"store", []string{"protocol", "transport", "directory"}, "the store knows no protocol"},
 		{"mail", []string{"ese", "store", "protocol"}, "package mail is pure"},
 		{"cmd/eseutil", []string{"store", "directory", "server"}, "eseutil knows only the engine"},
+		{"backup", []string{"store", "directory", "transport", "protocol"}, "a set knows no mail"},
 		{"cmd/pillarbox", []string{"store", "ese", "transport"}, "verbs go through package server"},
 	}
 }
@@ -73,7 +75,9 @@ func bans() []ban {
 // its reason in ARCHITECTURE.md.
 func modules() map[string][]string {
 	return map[string][]string{
+		"filippo.io/age":                  {"backup"},
 		"github.com/alecthomas/kong":      {"cmd/pillarbox"},
+		"github.com/klauspost/compress":   {"backup"},
 		"github.com/pelletier/go-toml/v2": {"server"},
 		"golang.org/x/crypto":             {"directory"},
 		"golang.org/x/net":                {"mail"},

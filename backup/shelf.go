@@ -1,0 +1,160 @@
+package backup
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"pillarbox/ese"
+)
+
+// Set is a whole set in a folder.
+type Set struct {
+	Dir string
+	Manifest
+}
+
+// Broken is a folder that is no set, or none that can be read.
+type Broken struct {
+	Dir string
+	Err error
+}
+
+// Shelf is a folder of sets, oldest first.
+type Shelf struct {
+	Dir    string
+	Sets   []*Set
+	Broken []Broken
+}
+
+// OpenShelf reads the manifests in a folder.
+func OpenShelf(dir string) (*Shelf, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the backup folder: %w", err)
+	}
+	s := &Shelf{Dir: dir}
+	for _, e := range entries {
+		if !e.IsDir() || CheckID(e.Name()) != nil {
+			continue
+		}
+		at := filepath.Join(dir, e.Name())
+		m, err := readManifest(at)
+		if err != nil {
+			s.Broken = append(s.Broken, Broken{at, err})
+			continue
+		}
+		s.Sets = append(s.Sets, &Set{at, *m})
+	}
+	slices.SortStableFunc(s.Sets, func(a, b *Set) int {
+		return cmp.Or(a.Engine.Begun.Compare(b.Engine.Begun), cmp.Compare(a.ID, b.ID))
+	})
+	return s, nil
+}
+
+// Groups are the names of the storage groups that have sets.
+func (s *Shelf) Groups() (names []string) {
+	for _, x := range s.Sets {
+		if !slices.Contains(names, x.Group) {
+			names = append(names, x.Group)
+		}
+	}
+	return names
+}
+
+// Row is a set with databases and those whose log leads on from it without a gap.
+type Row struct {
+	Base *Set
+	Logs []*Set
+	// High is the last generation of log, Reaches the time of the last commit in it.
+	High    uint32
+	Reaches time.Time
+}
+
+// Row finds what leads on from a set with databases.
+func (s *Shelf) Row(base *Set) *Row {
+	r := &Row{Base: base, High: base.Engine.High, Reaches: base.Engine.LastCommit}
+	for {
+		var best *Set
+		for _, x := range s.Sets {
+			if sameStream(x, base) && x.Engine.Low <= r.High+1 && x.Engine.High > r.High &&
+				(best == nil || x.Engine.High > best.Engine.High) {
+				best = x
+			}
+		}
+		if best == nil {
+			return r
+		}
+		r.Logs = append(r.Logs, best)
+		r.High, r.Reaches = best.Engine.High, best.Engine.LastCommit
+	}
+}
+
+func sameStream(a, b *Set) bool {
+	return a.Group == b.Group && a.Engine.LogSignature == b.Engine.LogSignature
+}
+
+// Bases are the sets of a group that a restore can begin with, oldest first.
+func (s *Shelf) Bases(group string) (sets []*Set) {
+	for _, x := range s.Sets {
+		if x.Group == group && x.HasDatabases() {
+			sets = append(sets, x)
+		}
+	}
+	return sets
+}
+
+// Span is moments that can be reached: each commit from the first to the last.
+type Span struct {
+	Group       string
+	First, Last time.Time
+	// Sets is how many of them lie in it.
+	Sets int
+}
+
+// Spans are what the sets of a group reach by themselves, oldest first. Rows of one stream that
+// overlap are one span.
+func (s *Shelf) Spans(group string) (spans []Span) {
+	stream := ""
+	for _, b := range s.Bases(group) {
+		r := s.Row(b)
+		n := len(spans)
+		if n > 0 && stream == b.Engine.LogSignature && !b.Engine.LastCommit.After(spans[n-1].Last) {
+			if r.Reaches.After(spans[n-1].Last) {
+				spans[n-1].Last = r.Reaches
+			}
+			spans[n-1].Sets++
+			continue
+		}
+		stream = b.Engine.LogSignature
+		spans = append(spans, Span{group, b.Engine.LastCommit, r.Reaches, 1 + len(r.Logs)})
+	}
+	return spans
+}
+
+// ErrNoBase: no set to begin a restore with.
+var ErrNoBase = errors.New("no full or copy backup to begin with")
+
+// BaseFor picks the set to begin with: the newest one that ended at or before the moment. Zero
+// values stand for the latest.
+func (s *Shelf) BaseFor(group string, at time.Time, pos ese.LogPos) (*Set, error) {
+	bases := s.Bases(group)
+	if len(bases) == 0 {
+		return nil, fmt.Errorf("%w: %s has none of the storage group %s", ErrNoBase, s.Dir, group)
+	}
+	for _, b := range slices.Backward(bases) {
+		// Times are kept to the millisecond.
+		if (at.IsZero() || !b.Engine.LastCommit.After(at)) && (pos == 0 || b.Engine.To <= pos) {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the oldest in %s ended with the commit of %s, at %v", ErrNoBase, s.Dir,
+		bases[0].Engine.LastCommit.Local().Format(TimeFormat), bases[0].Engine.To)
+}
+
+// TimeFormat is how moments are shown and given: to the millisecond.
+const TimeFormat = "2006-01-02T15:04:05.000Z07:00"

@@ -1,0 +1,216 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Verifying configures Verify.
+type Verifying struct {
+	// Keys open what is encrypted; without them only the stored bytes are hashed.
+	Keys Keys
+	// Progress is told each set as it begins.
+	Progress func(*Set)
+}
+
+// Finding is trouble with a set or with the row of sets.
+type Finding struct {
+	Set string
+	Err error
+}
+
+// Verify hashes every file of every set and looks for gaps between them.
+func (s *Shelf) Verify(ctx context.Context, o Verifying) (findings []Finding, err error) {
+	for _, b := range s.Broken {
+		findings = append(findings, Finding{filepath.Base(b.Dir), b.Err})
+	}
+	for _, x := range s.Sets {
+		if o.Progress != nil {
+			o.Progress(x)
+		}
+		for _, err := range x.verify(ctx, o.Keys) {
+			findings = append(findings, Finding{x.ID, err})
+		}
+		if err := ctx.Err(); err != nil {
+			return findings, err
+		}
+	}
+	return append(findings, s.gaps()...), nil
+}
+
+// Check proves that the set is what was written.
+func (x *Set) Check(ctx context.Context) error {
+	if err := errors.Join(x.verify(ctx, Keys{})...); err != nil {
+		return fmt.Errorf("%s: %w", x.ID, err)
+	}
+	return ctx.Err()
+}
+
+// verify hashes the files of a set.
+func (x *Set) verify(ctx context.Context, k Keys) (errs []error) {
+	if err := x.agrees(); err != nil {
+		errs = append(errs, err)
+	}
+	k, err := k.forSet(&x.Manifest)
+	if err != nil {
+		return append(errs, err)
+	}
+	for i := range x.Files {
+		if ctx.Err() != nil {
+			return errs
+		}
+		if err := x.verifyFile(ctx, &x.Files[i], k); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+func (x *Set) verifyFile(ctx context.Context, f *File, k Keys) error {
+	name, bytes, sum := f.stored()
+	in, err := os.Open(filepath.Join(x.Dir, filepath.FromSlash(name)))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	c := newCounter(io.Discard)
+	_, err = io.CopyBuffer(onlyWriter{c}, ctxReader{ctx, in}, make([]byte, copyBytes))
+	if err = errors.Join(err, in.Close()); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, name, err)
+	}
+	if c.n != bytes || c.hex() != sum {
+		return fmt.Errorf("%w: %s is not what was written: its hash is another", ErrDamaged, name)
+	}
+	if f.Stored == "" || (x.Encrypt != "" && k.empty()) {
+		return nil
+	}
+	return x.copyOut(ctx, f, k, io.Discard, nil)
+}
+
+// copyOut writes the contents of a file to out and proves its hash.
+func (x *Set) copyOut(
+	ctx context.Context, f *File, k Keys, out io.Writer, progress func(int),
+) (err error) {
+	name, _, _ := f.stored()
+	in, err := os.Open(filepath.Join(x.Dir, filepath.FromSlash(name)))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	r := io.Reader(in)
+	if f.Stored != "" {
+		d, err := x.decode(in, k)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		defer func() { err = errors.Join(err, d.Close()) }()
+		r = d
+	}
+	c := newCounter(out)
+	// One byte more than there should be shows a file that is too long, and bounds it.
+	r = io.LimitReader(ctxReader{ctx, r}, f.Bytes+1)
+	_, err = io.CopyBuffer(onlyWriter{&teller{c, progress}}, r, make([]byte, copyBytes))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if c.n != f.Bytes || c.hex() != f.SHA256 {
+		return fmt.Errorf("%w: %s is not what was written: its hash is another", ErrDamaged, name)
+	}
+	return nil
+}
+
+type teller struct {
+	w    io.Writer
+	tell func(int)
+}
+
+func (t *teller) Write(p []byte) (int, error) {
+	n, err := t.w.Write(p)
+	if t.tell != nil {
+		t.tell(n)
+	}
+	return n, err
+}
+
+// ctxReader ends with its context.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// gaps finds sets of log that no row reaches.
+func (s *Shelf) gaps() (findings []Finding) {
+	reached := map[*Set]bool{}
+	high := map[string]uint32{} // by stream
+	for _, g := range s.Groups() {
+		for _, b := range s.Bases(g) {
+			r := s.Row(b)
+			reached[b] = true
+			high[b.Engine.LogSignature] = max(high[b.Engine.LogSignature], r.High)
+		}
+	}
+	for _, x := range s.Sets {
+		h, known := high[x.Engine.LogSignature]
+		if reached[x] || (known && x.Engine.Low <= h+1) {
+			continue
+		}
+		err := fmt.Errorf("no full or copy backup of its log stream is here: it is of no use alone")
+		if known {
+			err = fmt.Errorf("its log begins with generation %d, but no set has generation %d",
+				x.Engine.Low, h+1)
+		}
+		findings = append(findings, Finding{x.ID, err})
+	}
+	return findings
+}
+
+// Unpack writes files of the set into a folder, durably and proven: those whose names begin
+// with the prefix, which is taken off.
+func (x *Set) Unpack(
+	ctx context.Context, to, prefix string, k Keys, progress func(int),
+) error {
+	k, err := k.forSet(&x.Manifest)
+	if err != nil {
+		return err
+	}
+	for i := range x.Files {
+		f := &x.Files[i]
+		name, ok := strings.CutPrefix(f.Name, prefix)
+		if !ok || (prefix == "" && strings.HasPrefix(f.Name, ServerFolder+"/")) {
+			continue
+		}
+		at := filepath.Join(to, filepath.FromSlash(name))
+		if err := x.unpackFile(ctx, at, f, k, progress); err != nil {
+			return fmt.Errorf("%s: %w", x.ID, err)
+		}
+	}
+	return nil
+}
+
+func (x *Set) unpackFile(
+	ctx context.Context, at string, f *File, k Keys, progress func(int),
+) error {
+	if err := os.MkdirAll(filepath.Dir(at), folderMode); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return err
+	}
+	err = x.copyOut(ctx, f, k, out, progress)
+	return errors.Join(err, out.Sync(), out.Close(), syncDir(filepath.Dir(at)))
+}
+
+// Plain tells that the engine can read the set's folder as it is.
+func (x *Set) Plain() bool { return x.Compress == "" && x.Encrypt == "" }
