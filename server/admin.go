@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"strings"
+	"sync"
 	"time"
 
 	"pillarbox/directory"
@@ -20,6 +22,8 @@ type Admin interface {
 	// Do runs one operation. in and out are the structs of this file that its name tells; nil
 	// where there is none.
 	Do(ctx context.Context, op Op, in, out any) error
+	// Stream runs an operation whose result is a stream. Its end is that of the stream itself.
+	Stream(ctx context.Context, op Op, in any) (io.ReadCloser, error)
 	Close() error
 }
 
@@ -42,6 +46,9 @@ const (
 	OpQueueRetry  Op = "queue.retry"  // Name
 	OpQueueDrop   Op = "queue.drop"   // Name
 	OpStatus      Op = "status"       // -> Status
+
+	OpBackup        Op = "backup.make"    // BackupInput -> stream
+	OpBackupConfirm Op = "backup.confirm" // Name
 )
 
 // Name names a domain, an alias or a queued message.
@@ -121,6 +128,57 @@ func (c *Core) Do(ctx context.Context, op Op, in, out any) error {
 	return json.Unmarshal(b, out)
 }
 
+// Stream runs the operation on the Core itself. Closing the stream ends and awaits it.
+func (c *Core) Stream(ctx context.Context, op Op, in any) (io.ReadCloser, error) {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	s := &coreStream{PipeReader: r, stop: stop}
+	s.wg.Go(func() { w.CloseWithError(c.stream(ctx, op, b, w)) })
+	return s, nil
+}
+
+// coreStream is a stream that the process itself makes.
+type coreStream struct {
+	*io.PipeReader
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// Close ends the operation if it still runs.
+func (s *coreStream) Close() error {
+	s.stop()
+	err := s.PipeReader.Close()
+	s.wg.Wait()
+	return err
+}
+
+// stream writes the result of an operation to w.
+func (c *Core) stream(ctx context.Context, op Op, in []byte, w io.Writer) error {
+	if op != OpBackup {
+		return fmt.Errorf("%w: %s", errUnknownOp, op)
+	}
+	var b BackupInput
+	if err := json.Unmarshal(in, &b); err != nil {
+		return err
+	}
+	return c.streamBackup(ctx, b, w)
+}
+
+func (c *Core) answerBackup(op Op, in []byte) (any, error) {
+	var name Name
+	if err := json.Unmarshal(in, &name); err != nil {
+		return nil, err
+	}
+	if op == OpBackupConfirm {
+		return nil, c.confirmBackup(name.Name)
+	}
+	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
+}
+
 // errUnknownOp: a newer command line asks an older server.
 var errUnknownOp = errors.New("the running server does not know this operation")
 
@@ -142,6 +200,8 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 		return c.answerQueue(ctx, op, in)
 	case "status":
 		return c.status()
+	case "backup":
+		return c.answerBackup(op, in)
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
 }

@@ -19,9 +19,10 @@ import (
 )
 
 // The admin protocol: POST /v1/OP with JSON on a unix socket, 200 with the result or 422 with
-// adminError.
+// adminError. POST /v1/stream/OP answers with a stream that tells its own end and failure.
 const (
 	adminPrefix   = "/v1/"
+	streamPrefix  = "/v1/stream/"
 	mostAdminBody = 16 << 20
 	// longestSocketPath is what every system's sockaddr_un takes.
 	longestSocketPath = 100
@@ -111,6 +112,19 @@ func adminHandler(c *Core, logger *slog.Logger) http.Handler {
 			logger.Warn("administration not answered", "op", string(op), "err", err)
 		}
 	})
+	mux.HandleFunc("POST "+streamPrefix+"{op}", func(w http.ResponseWriter, r *http.Request) {
+		op := Op(r.PathValue("op"))
+		in, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostAdminBody))
+		if err == nil {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			err = c.stream(r.Context(), op, in, w)
+		}
+		if err != nil {
+			logger.Warn("administration refused", "op", string(op), "err", err)
+			return
+		}
+		logger.Info("administration", "op", string(op))
+	})
 	return mux
 }
 
@@ -162,20 +176,43 @@ func newAdminClient(path string) *adminClient {
 	}}}
 }
 
-// Do asks the server.
-func (c *adminClient) Do(ctx context.Context, op Op, in, out any) error {
+// post sends an operation.
+func (c *adminClient) post(
+	ctx context.Context, prefix string, op Op, in any,
+) (*http.Response, error) {
 	b, err := json.Marshal(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		"http://pillarbox"+adminPrefix+string(op), bytes.NewReader(b))
+		"http://pillarbox"+prefix+string(op), bytes.NewReader(b))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the running server: %w", err)
+		return nil, fmt.Errorf("ask the running server: %w", err)
+	}
+	return res, nil
+}
+
+// Stream asks the server.
+func (c *adminClient) Stream(ctx context.Context, op Op, in any) (io.ReadCloser, error) {
+	res, err := c.post(ctx, streamPrefix, op, in)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("ask the running server: %s", res.Status), res.Body.Close())
+	}
+	return res.Body, nil
+}
+
+// Do asks the server.
+func (c *adminClient) Do(ctx context.Context, op Op, in, out any) error {
+	res, err := c.post(ctx, adminPrefix, op, in)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"syscall"
 
+	"pillarbox/backup"
 	"pillarbox/directory"
 	"pillarbox/ese"
 	"pillarbox/transport"
@@ -58,6 +59,12 @@ func adviceFor(err error) string {
 		errors.Is(err, ese.ErrDBTimeTooNew):
 		return "put the named file back from a backup, or restore the whole folder; " +
 			"eseutil /k shows what is damaged, docs/operating.md what to do"
+	case errors.Is(err, errHalfRestored):
+		return "run pillarbox restore again: it goes on from there (docs/recovery.md)"
+	case errors.Is(err, backup.ErrNoBase):
+		return "pillarbox backup list shows which moments can be reached"
+	case errors.Is(err, ese.ErrBeyondLog), errors.Is(err, ese.ErrBeforeBackup):
+		return "pillarbox backup list shows which moments can be reached"
 	case errors.Is(err, ese.ErrLocked):
 		return "a server runs on this folder: end it, or name another folder"
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -28,6 +28,10 @@ type Core struct {
 	store *store.Store
 	queue *transport.Transport
 
+	backups *backupNotes
+	closing context.Context // ends when backups have to
+	stop    context.CancelFunc
+
 	started time.Time
 }
 
@@ -36,18 +40,17 @@ type coreOptions struct {
 	logger *slog.Logger
 	// still keeps the queue from being run, for a short visit of the command line.
 	still bool
+	// restored opens a group whose restore has still to be proved.
+	restored bool
 }
 
 // openCore opens and recovers the storage group. ese.ErrLocked when another process has it.
 func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
 	g := &cfg.Groups[0]
-	host, _ := os.Hostname()
-	in, err := ese.Open(ese.Options{
-		Dir: g.Dir, LogDir: g.LogDir, GenerationBytes: g.GenerationBytes,
-		CacheBytes: g.CacheBytes, StreamBytes: g.StreamBytes, VersionBytes: g.VersionBytes,
-		CheckpointDepth: g.CheckpointDepthBytes, LogKeep: g.LogKeepBytes, Circular: g.Circular,
-		Computer: host, Logger: o.logger,
-	})
+	if err := refuseHalfRestored(g); err != nil && !o.restored {
+		return nil, err
+	}
+	in, err := ese.Open(g.options(o.logger))
 	if err != nil {
 		return nil, err
 	}
@@ -55,10 +58,23 @@ func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
 		return nil, errors.Join(err, in.Close())
 	}
 	c := &Core{cfg: cfg, logger: o.logger, in: in, started: time.Now()}
+	c.backups = openNotes(cfg.Dir, o.logger)
+	c.closing, c.stop = context.WithCancel(context.Background())
 	if err := c.open(ctx, g, o); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// options opens the storage group.
+func (g *GroupConfig) options(logger *slog.Logger) ese.Options {
+	host, _ := os.Hostname()
+	return ese.Options{
+		Dir: g.Dir, LogDir: g.LogDir, GenerationBytes: g.GenerationBytes,
+		CacheBytes: g.CacheBytes, StreamBytes: g.StreamBytes, VersionBytes: g.VersionBytes,
+		CheckpointDepth: g.CheckpointDepthBytes, LogKeep: g.LogKeepBytes, Circular: g.Circular,
+		Computer: host, Logger: logger,
+	}
 }
 
 // checkComplete refuses a storage group whose database is gone, which would be made anew,
@@ -156,6 +172,7 @@ func newResolver(server string) *net.Resolver {
 
 // Close stops the queue and brings the storage group to Clean Shutdown.
 func (c *Core) Close() error {
+	c.stop()
 	var err error
 	if c.queue != nil {
 		err = c.queue.Close()

@@ -17,6 +17,8 @@
 //  3. The admin socket has mode 0600 and lies in the data folder.
 //  4. A certificate that cannot be loaded again leaves the former one in use.
 //  5. Standard input is never read.
+//  6. A backup lets log go only when it is confirmed, which is after its set is durable.
+//  7. A restore deletes nothing that was there; until it is proved, no server starts on the group.
 //
 // It holds no protocol and no storage code.
 package server

@@ -234,6 +234,7 @@ func (s *Server) serve(ctx context.Context) error {
 	case err = <-failed:
 		s.logger.Error("shutting down", "err", err)
 	}
+	s.core.stop()            // a backup under way would hold up the end
 	_ = notify("STOPPING=1") // nobody is told that nobody could be told
 	s.drain()
 	return err

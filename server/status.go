@@ -25,6 +25,8 @@ type Status struct {
 
 	LogEnd     string `json:"log_end"`
 	Checkpoint string `json:"checkpoint"`
+
+	Backups BackupNotes `json:"backups"`
 }
 
 func (c *Core) status() (*Status, error) {
@@ -37,6 +39,7 @@ func (c *Core) status() (*Status, error) {
 		Domains: len(c.dir.Domains()), Users: len(c.dir.Users()),
 		QueueMessages: q.Messages, QueueRecipients: q.Recipients,
 		LogEnd: c.in.Durable().String(), Checkpoint: c.in.Checkpoint().String(),
+		Backups: c.backups.notes(),
 	}
 	if err := c.in.Err(); err != nil {
 		s.Failure = err.Error()

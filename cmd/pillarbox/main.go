@@ -29,6 +29,8 @@ type commandLine struct {
 	Alias      aliasCmd      `cmd:"" help:"Manage further addresses of accounts."`
 	Queue      queueCmd      `cmd:"" help:"Look after outgoing mail."`
 	Status     statusCmd     `cmd:"" help:"Show the state of the server."`
+	Backup     backupCmd     `cmd:"" help:"Make and look after backups."`
+	Restore    restoreCmd    `cmd:"" help:"Bring a storage group back, to the latest or an earlier moment."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"pillarbox/server"
@@ -22,9 +23,37 @@ func (*statusCmd) Run(e *env) error {
 		if s.Failure != "" {
 			state = "failed: " + s.Failure
 		}
-		return e.printf("Server:      %s\nState:       %s\nFolder:      %s\nDomains:     %d\n"+
+		err := e.printf("Server:      %s\nState:       %s\nFolder:      %s\nDomains:     %d\n"+
 			"Users:       %d\nQueue:       %d messages, %d recipients\nLog end:     %s\n"+
 			"Checkpoint:  %s\n", s.Hostname, state, s.Dir, s.Domains, s.Users, s.QueueMessages,
 			s.QueueRecipients, s.LogEnd, s.Checkpoint)
+		if err != nil {
+			return err
+		}
+		return printBackups(e, &s.Backups)
 	})
+}
+
+// printBackups says what a restore could reach.
+func printBackups(e *env, n *server.BackupNotes) error {
+	line := "none yet: pillarbox backup full --to DIR"
+	if full, ok := n.Last["full"]; ok {
+		line = fmt.Sprintf("%s; every moment since %s can be reached", full.ID, moment(full.LastCommit))
+	}
+	if err := e.printf("Full backup: %s\n", line); err != nil {
+		return err
+	}
+	if inc, ok := n.Last["incremental"]; ok {
+		if err := e.printf("Incremental: %s\n", inc.ID); err != nil {
+			return err
+		}
+	}
+	for _, h := range n.Held {
+		if server.ConfirmMatters(string(h.Info.Kind)) {
+			if err := e.printf("To confirm:  %s\n", h.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

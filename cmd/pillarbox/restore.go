@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"pillarbox/server"
+)
+
+type restoreCmd struct {
+	From       string   `required:"" help:"Folder of backups." placeholder:"DIR"`
+	Latest     bool     `help:"As far as there is log. The default."`
+	ToTime     string   `help:"Every commit at or before this moment, none later." placeholder:"2026-11-25T12:34:56Z"`
+	ToPosition string   `help:"Every log record before this position." placeholder:"0x1A,2F,B3"`
+	Group      string   `help:"Storage group." placeholder:"NAME"`
+	Into       string   `help:"Build a whole server in this new folder, from nothing but the backup." placeholder:"DIR"`
+	Identity   string   `help:"File with age identities or the passphrase of encrypted backups." placeholder:"FILE"`
+	Logs       []string `help:"A further folder with log files, such as an archive." placeholder:"DIR"`
+	IgnoreLive bool     `name:"ignore-live-log" help:"Leave out the log in the storage group's own folder."`
+	Plan       bool     `help:"Say what would be reached, and change nothing."`
+}
+
+// Run restores.
+func (c *restoreCmd) Run(e *env) error {
+	n := 0
+	for _, given := range []bool{c.Latest, c.ToTime != "", c.ToPosition != ""} {
+		if given {
+			n++
+		}
+	}
+	if n > 1 {
+		return usageError{errors.New("--latest, --to-time and --to-position exclude each other")}
+	}
+	bar := newProgress(os.Stderr, "restore")
+	o := server.RestoreOptions{
+		From: c.From, Identity: c.Identity, Group: c.Group, Position: c.ToPosition, Logs: c.Logs,
+		IgnoreLive: c.IgnoreLive, Plan: c.Plan, Progress: bar.update,
+		Say: func(format string, args ...any) {
+			bar.end()
+			_ = e.printf(format+"\n", args...) // the work goes on when nobody reads
+		},
+	}
+	if c.ToTime != "" {
+		t, err := time.Parse(time.RFC3339Nano, c.ToTime)
+		if err != nil {
+			return usageError{fmt.Errorf(
+				"--to-time %s: it looks like 2026-11-25T12:34:56+01:00, with .789 if need be", c.ToTime)}
+		}
+		o.Time = t
+	}
+	if c.Into != "" {
+		path, err := server.RestoreInto(e.ctx, c.Into, o)
+		bar.end()
+		if err != nil || path == "" {
+			return err
+		}
+		return e.printf("Start it: pillarbox --config %s serve\n", path)
+	}
+	cfg, err := e.load()
+	if err != nil {
+		return err
+	}
+	err = server.Restore(e.ctx, cfg, o)
+	bar.end()
+	return err
+}

@@ -1,0 +1,297 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"pillarbox/backup"
+	"pillarbox/ese"
+)
+
+// RestoreOptions are the flags of restore.
+type RestoreOptions struct {
+	// From is a folder of backup sets, Identity a file that opens encrypted ones.
+	From, Identity string
+	Group          string
+	// Time and Position are the moment to reach; both zero: the latest.
+	Time     time.Time
+	Position string
+	// Logs are further folders with log files.
+	Logs []string
+	// IgnoreLive leaves out the log that lies in the storage group's own folder.
+	IgnoreLive bool
+	// Plan says what would be reached and leaves everything as it was.
+	Plan bool
+	// Say is told what is going on, a sentence each.
+	Say      func(format string, args ...any)
+	Progress func(done, total int64)
+}
+
+// errPlanned ends a restore that was only to be planned.
+var errPlanned = errors.New("only a plan was asked for")
+
+// restore is one that is being made.
+type restore struct {
+	o     RestoreOptions
+	cfg   *Config
+	g     *GroupConfig
+	keys  backup.Keys
+	shelf *backup.Shelf
+	base  *backup.Set
+	row   *backup.Row
+	pos   ese.LogPos
+	// scratch holds what was unpacked of compressed and encrypted sets.
+	scratch string
+	// lost tells that there may have been more log than is left.
+	lost bool
+	logs []string
+}
+
+// Restore brings the storage group of a config back, in place. No server may run on it.
+func Restore(ctx context.Context, cfg *Config, o RestoreOptions) error {
+	r := &restore{o: o, cfg: cfg, g: &cfg.Groups[0]}
+	if err := checkGroup(cfg, o.Group); err != nil {
+		return err
+	}
+	if err := r.choose(); err != nil {
+		return err
+	}
+	return r.inPlace(ctx, time.Now())
+}
+
+// choose finds the sets for the moment.
+func (r *restore) choose() (err error) {
+	if r.o.Position != "" {
+		if r.pos, err = ese.ParseLogPos(r.o.Position); err != nil {
+			return fmt.Errorf("--to-position: %w", err)
+		}
+	}
+	if r.keys, err = backup.LoadKeys(r.o.Identity); err != nil {
+		return err
+	}
+	if r.shelf, err = backup.OpenShelf(r.o.From); err != nil {
+		return err
+	}
+	for _, b := range r.shelf.Broken {
+		r.o.Say("%s is left out: %v", b.Dir, b.Err)
+	}
+	name := or(r.o.Group, r.g.Name)
+	if r.base, err = r.shelf.BaseFor(name, r.o.Time, r.pos); err != nil {
+		return err
+	}
+	r.row = r.shelf.Row(r.base)
+	return nil
+}
+
+// inPlace moves aside, restores, opens, and on an error puts everything back.
+func (r *restore) inPlace(ctx context.Context, now time.Time) error {
+	var databases []string
+	for _, d := range r.base.Engine.Databases {
+		databases = append(databases, d.Name)
+	}
+	a, err := moveAside(r.g, databases, now)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	err = r.liveLog(a)
+	if err == nil {
+		err = r.run(ctx)
+	}
+	if err == nil {
+		err = r.prove(ctx)
+	}
+	if err == nil {
+		r.o.Say("What was there before lies in %s.", a.folder(r.g.Dir))
+		return a.done()
+	}
+	if errors.Is(err, errPlanned) {
+		return a.undo()
+	}
+	if uerr := a.undo(); uerr != nil {
+		return fmt.Errorf("%w; and what was there could not be put back from %s: %w",
+			err, a.folder(r.g.Dir), uerr)
+	}
+	return fmt.Errorf("%w; everything is as it was before", err)
+}
+
+// liveLog adds the log that is left in the group's own folders.
+func (r *restore) liveLog(a *aside) error {
+	stream := a.stream()
+	r.lost = stream != r.base.Engine.LogSignature
+	if r.o.IgnoreLive {
+		r.lost = true
+		return nil
+	}
+	if stream != "" && r.lost {
+		r.o.Say("The log in %s is of another log stream than the backup, begun by an earlier "+
+			"restore: what came in since then is not in this backup, and will lie aside.", r.g.LogDir)
+	}
+	logs, err := a.logs()
+	r.logs = append(r.logs, logs...)
+	return err
+}
+
+// run unpacks what has to be, and restores.
+func (r *restore) run(ctx context.Context) (err error) {
+	defer func() {
+		if r.scratch != "" {
+			err = errors.Join(err, os.RemoveAll(r.scratch))
+		}
+	}()
+	set, err := r.folderOf(ctx, r.base)
+	if err != nil {
+		return err
+	}
+	logs := slices.Clone(r.logs)
+	for _, x := range r.row.Logs {
+		dir, err := r.folderOf(ctx, x)
+		if err != nil {
+			return err
+		}
+		logs = append(logs, dir)
+	}
+	logs = append(logs, r.o.Logs...)
+	r.o.Say("Restoring from %s and %d sets that lead on from it.", r.base.ID, len(r.row.Logs))
+	_, err = ese.Restore(ctx, ese.RestoreOptions{
+		Info: r.base.Engine, Set: set, Logs: logs, Options: r.g.options(quietLogger()),
+		Time: r.o.Time, Pos: r.pos, NewStream: r.lost,
+		Announce: r.announce, Progress: r.o.Progress,
+	})
+	return err
+}
+
+// folderOf is the folder of a set as the engine can read it.
+func (r *restore) folderOf(ctx context.Context, x *backup.Set) (string, error) {
+	if x.Plain() {
+		return x.Dir, x.Check(ctx)
+	}
+	if r.scratch == "" {
+		var err error
+		if r.scratch, err = os.MkdirTemp(r.g.Dir, "unpacked-"); err != nil {
+			return "", err
+		}
+	}
+	to := filepath.Join(r.scratch, x.ID)
+	return to, x.Unpack(ctx, to, "", r.keys, nil)
+}
+
+// announce says what will be reached, and why not more.
+func (r *restore) announce(p ese.RestorePlan) error {
+	last := "no commit"
+	if t := p.LastCommit; !t.IsZero() {
+		last = "the commit of " + t.Local().Format(backup.TimeFormat)
+	} else if t := r.base.Engine.LastCommit; !t.IsZero() {
+		last = "the commit of " + t.Local().Format(backup.TimeFormat)
+	}
+	r.o.Say("This reaches %s, log position %v, and nothing later: %s.", last, p.To, p.Why)
+	if !p.NextCommit.IsZero() {
+		r.o.Say("The first commit left out is that of %s.",
+			p.NextCommit.Local().Format(backup.TimeFormat))
+	}
+	if p.Forks {
+		r.o.Say("There was, or may have been, more. A new log stream and a new incarnation of " +
+			"every mailbox begin: mail programs will fetch their folders anew. " +
+			"Make a full backup soon.")
+	}
+	if r.o.Plan {
+		return errPlanned
+	}
+	return nil
+}
+
+// prove opens the restored group once, which gives mailboxes their new incarnation where that is
+// due, and ends it clean.
+func (r *restore) prove(ctx context.Context) error {
+	c, err := openCore(ctx, r.cfg, coreOptions{
+		logger: quietLogger(), still: true, restored: true,
+	})
+	if err != nil {
+		return err
+	}
+	r.o.Say("Restored: %d accounts in %d domains.", len(c.dir.Users()), len(c.dir.Domains()))
+	return c.Close()
+}
+
+func quietLogger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+// RestoreInto builds a whole server in a new folder from nothing but a backup. It returns the
+// path of its config.
+func RestoreInto(ctx context.Context, dir string, o RestoreOptions) (config string, err error) {
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return "", fmt.Errorf("restore --into %s: the folder is not empty: name a new one", dir)
+	}
+	r := &restore{o: o, g: &GroupConfig{}, lost: true}
+	if r.o.Group == "" {
+		if r.o.Group, err = onlyGroup(o.From); err != nil {
+			return "", err
+		}
+	}
+	if err := r.choose(); err != nil {
+		return "", err
+	}
+	for _, d := range r.base.Engine.Databases {
+		if filepath.Base(d.Name) != d.Name {
+			return "", fmt.Errorf("restore --into: the database %s had a place of its own: "+
+				"use --config with a config that names it", d.Name)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	config, err = r.into(ctx, dir)
+	if errors.Is(err, errPlanned) {
+		return "", os.RemoveAll(dir)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w; what lies in %s is of no use: remove it", err, dir)
+	}
+	return config, nil
+}
+
+func (r *restore) into(ctx context.Context, dir string) (string, error) {
+	// The newest set has the newest config.
+	from := r.base
+	if n := len(r.row.Logs); n > 0 {
+		from = r.row.Logs[n-1]
+	}
+	if err := from.Unpack(ctx, dir, backup.ServerFolder+"/", r.keys, nil); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, ConfigName)
+	if err := settleConfig(path); err != nil {
+		return "", err
+	}
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		return "", err
+	}
+	r.cfg, r.g = cfg, &cfg.Groups[0]
+	if err := os.MkdirAll(r.g.Dir, 0o700); err != nil {
+		return "", err
+	}
+	if err := r.run(ctx); err != nil {
+		return "", err
+	}
+	return path, r.prove(ctx)
+}
+
+// onlyGroup is the storage group whose sets a folder holds.
+func onlyGroup(dir string) (string, error) {
+	s, err := backup.OpenShelf(dir)
+	if err != nil {
+		return "", err
+	}
+	groups := s.Groups()
+	if len(groups) != 1 {
+		return "", fmt.Errorf("%s has sets of the storage groups %q: name one with --group", dir, groups)
+	}
+	return groups[0], nil
+}
