@@ -10,7 +10,7 @@ SEEDS    ?= 1000
 FUZZTIME ?= 20s
 BENCH    ?= .
 
-.PHONY: all build run test check race crash mutants kill memory fuzz bench enginebench mailbench clean
+.PHONY: all build run test check race crash mutants kill soak memory fuzz bench enginebench mailbench clean
 
 all: build
 
@@ -49,6 +49,11 @@ mutants:
 ROUNDS ?= 200
 kill:
 	$(GO) test -count=1 -timeout 2h -v -run TestKill ./test/kill -args -rounds $(ROUNDS)
+
+# The engine under mixed load on the real disk, killed every few seconds, for SOAK.
+SOAK ?= 1h
+soak:
+	$(GO) test -count=1 -timeout 24h -v ./test/soak -args -soak $(SOAK)
 
 # Messages of 200 MiB, fifty of 50 MiB at once, a thousand idle connections.
 memory:

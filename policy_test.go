@@ -49,7 +49,7 @@ func importOrder() [][]string {
 		{"server"},
 		{"cmd/eseutil", "cmd/pillarbox"},
 		{"test/program"},
-		{"test/cost", "test/interop", "test/kill", "test/mutants"},
+		{"test/cost", "test/interop", "test/kill", "test/mutants", "test/soak"},
 	}
 }
 

@@ -260,6 +260,42 @@ func TestDropTable(t *testing.T) {
 	g.Database("a.edb")
 }
 
+// The power fails between the record that frees a dropped tree and the commit behind it: the
+// pages are free once, and the list does not name the tree again.
+func TestFreeDroppedHalf(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		g := esetest.Open(t, ese.Options{Manual: true, PageSize: 4096})
+		db := g.Database("a.edb")
+		tb := newTable(t, g, db, peopleDef())
+		fill(t, g, tb, 0, 300, func(r *ese.Row, _ int) { r.Set(col(t, tb, "Photo"), ese.Bytes(make([]byte, 3000))) })
+		ddl(t, g, func(tx *ese.Tx) error {
+			if whole {
+				return tx.DropTable(db, "People")
+			}
+			return tx.DropIndex(tb, "Age")
+		})
+		if ok, err := g.In.FreeDroppedHalf(db); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		g.Crash()
+		db = g.Database("a.edb")
+		if ok, err := g.In.FreeDroppedHalf(db); ok || err != nil {
+			t.Errorf("the tree is still on the list: %v", err)
+		}
+		ddl(t, g, func(tx *ese.Tx) error {
+			def := peopleDef()
+			def.Name = "Next"
+			if _, err := tx.CreateTable(db, def); err != nil { // it takes the pages
+				return err
+			}
+			if !whole {
+				must(t, tx.DropTable(db, "People"))
+			}
+			return tx.DropTable(db, "Next")
+		})
+	}
+}
+
 // A savepoint takes back every kind of schema change.
 func TestSchemaRolledBack(t *testing.T) {
 	g := esetest.Open(t, ese.Options{})

@@ -51,6 +51,7 @@
 // Limits: rows of 3,478 bytes at 8 KiB pages without their long values (15,746 at 32 KiB); index
 // keys of 2,000 bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.
 //
-// Goroutines: two per instance (clean-up, write-behind) and two of the log; none with
+// Goroutines: two per instance (clean-up, write-behind) and two of the log, and while it
+// recovers up to eight of redo; none with
 // Options.Manual. It does not compress, encrypt or replicate, and knows nothing of mail.
 package ese

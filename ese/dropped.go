@@ -7,6 +7,7 @@ import (
 	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/internal/page"
 	"pillarbox/ese/internal/version"
+	"pillarbox/ese/internal/wal"
 )
 
 // droppedTable lists the trees that are dropped but still hold their pages, since an older
@@ -103,7 +104,11 @@ func (in *Instance) freeDropped(rounds int) error {
 			if d == nil {
 				break
 			}
-			if err := in.freeDroppedTree(db, d); err != nil {
+			err := in.freeDroppedTree(db, d)
+			if errors.Is(err, wal.ErrTooLarge) { // it stays on the list for larger log files
+				in.o.Logger.Warn("dropped tree keeps its pages: raise GenerationBytes and open again",
+					"database", db.name, "object", uint32(d.obj), "error", err)
+			} else if err != nil {
 				return err
 			}
 			db.removeDropped(d)
@@ -128,26 +133,35 @@ func (db *Database) nextDropped(oldest version.Seq) *droppedTree {
 	return best
 }
 
-// freeDroppedTree frees one tree. Its pages and the end of its row belong to one record: the
-// record's compensation flag makes the undo of an interrupted transaction pass the row by.
+// freeDroppedTree frees one tree, in a transaction of its own.
 func (in *Instance) freeDroppedTree(db *Database, d *droppedTree) error {
+	tx := in.Begin()
+	if err := tx.freeListed(db, d); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	_, err := tx.CommitLazy()
+	return err
+}
+
+// freeListed frees one tree and ends its row. That is one step to recovery: the record of the
+// pages is a compensation that names nothing before it, so undo passes the row by. Behind it
+// the transaction must not be rolled back.
+func (tx *Tx) freeListed(db *Database, d *droppedTree) error {
 	t, err := db.Table(droppedTable)
+	if err == nil {
+		err = tx.Delete(t, Int(d.obj))
+	}
 	if err != nil {
 		return err
 	}
-	tx := in.Begin()
-	if err := tx.Delete(t, Int(d.obj)); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
+	in := tx.in
 	in.trees.Delete(version.MakeTreeID(db.id, uint32(d.obj))) // nobody cleans up in it any more
 	pos, err := in.freeTree(&logrec.TreeRec{
 		Tx: tx.v.ID, Prev: tx.v.Last, CLR: true, DB: db.id, Obj: d.obj, Root: d.root, Parent: d.parent,
 	}, false)
-	if err != nil {
-		return errors.Join(err, tx.Rollback())
+	if err == nil {
+		tx.v.Last = pos
 	}
-	tx.v.Last = pos
-	_, err = tx.CommitLazy()
 	return err
 }
 

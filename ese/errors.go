@@ -51,6 +51,10 @@ var (
 	ErrMissingLog = logrec.ErrMissingLog
 	// ErrLogCorrupt: a log generation is damaged where it had been committed.
 	ErrLogCorrupt = logrec.ErrLogCorrupt
+	// ErrLogSignature: a log file of another stream lies among these.
+	ErrLogSignature = logrec.ErrLogSignature
+	// ErrLogSequence: log files do not follow each other, or one is there twice.
+	ErrLogSequence = logrec.ErrLogSequence
 	// ErrLostWrite: the disk said that it had written a page, and shows an older one.
 	ErrLostWrite = cache.ErrLostWrite
 	// ErrDBTimeTooOld and ErrDBTimeTooNew: page and log do not fit together.

@@ -33,7 +33,10 @@ func (db *Database) saveFlushMap() logrec.Signature {
 	le.PutUint32(b[4:], flushMagic)
 	le.PutUint32(b[8:], uint32(db.in.o.PageSize))
 	le.PutUint32(b[12:], uint32(len(bits)))
-	db.header.Signature.Encode(b[16:])
+	db.headerMu.Lock()
+	own := db.header.Signature
+	db.headerMu.Unlock()
+	own.Encode(b[16:])
 	sign.Encode(b[44:])
 	le.PutUint64(b[72:], uint64(db.file.DBTime()))
 	b[667] = flushType

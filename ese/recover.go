@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"pillarbox/ese/internal/btree"
@@ -44,11 +45,15 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	if err := in.syncLogs(gens, from); err != nil {
 		return err
 	}
-	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from, wal.ReaderOptions{})
+	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from,
+		wal.ReaderOptions{Keep: in.redoWorkers() > 0})
 	if err != nil {
 		return err
 	}
-	r := &redo.Redo{Cache: in.cache, Target: &redoTarget{in: in}, Progress: in.reportRedo(gens, from)}
+	r := &redo.Redo{
+		Cache: in.cache, Target: &redoTarget{in: in}, Progress: in.reportRedo(gens, from),
+		Workers: in.redoWorkers(),
+	}
 	in.late.pos.Store(uint64(from))
 	if err := r.Run(rd); err != nil {
 		return fmt.Errorf("recovery: %w", err)
@@ -80,6 +85,15 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		in.o.Logger.Info("opened clean", "dir", in.o.Dir, "at", end.Pos.String())
 	}
 	return in.loadRecovered(r)
+}
+
+// redoWorkers is how many goroutines redo may use: none in a simulation, nor where it would only
+// take turns with them.
+func (in *Instance) redoWorkers() int {
+	if n := runtime.GOMAXPROCS(0); !in.o.Manual && n > 1 {
+		return min(n, 4)
+	}
+	return 0
 }
 
 // reportRedo returns what redo is to do after each record: it says once that recovery has

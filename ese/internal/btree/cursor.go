@@ -221,6 +221,13 @@ func (c *Cursor) Next() (bool, error) {
 	}
 	if c.seen == c.tx.Edits() {
 		c.at++
+		if c.at < c.to && len(c.over) == 0 { // most steps of a scan
+			data, f := c.p.Row(c.at)
+			if f&page.NodeDeleted == 0 {
+				c.data, c.keyed = data, false
+				return true, nil
+			}
+		}
 		c.on = false
 		return c.forward()
 	}

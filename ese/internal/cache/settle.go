@@ -40,6 +40,22 @@ func (c *Cache) Settle(f *File, no page.No, buf page.Page) (blank bool, err erro
 	return false, nil
 }
 
+// Prefetch brings a page in that redo will want. What goes wrong the one who wants it will
+// meet again.
+func (c *Cache) Prefetch(f *File, no page.No) {
+	k := key{f.DB, no}
+	sh := c.shard(k)
+	sh.mu.Lock()
+	there := sh.m[k] != nil
+	sh.mu.Unlock()
+	if there {
+		return
+	}
+	if fr, err := c.Fetch(f, no, Redo); err == nil {
+		fr.Unlock()
+	}
+}
+
 // DirtyFrom tells whether a page from no on waits to be written.
 func (c *Cache) DirtyFrom(f *File, no page.No) bool {
 	for _, fr := range c.all() {

@@ -10,6 +10,10 @@
 //  1. Applying a record twice is the same as applying it once.
 //  2. No order between pages is assumed.
 //  3. A compensation is never undone; it names the record to be undone next.
+//  4. All changes of a page are made by one goroutine in the order of the log; creation,
+//     attachment and detachment wait for all changes before them, and end before those after.
+//
+// With Workers its goroutines live from the begin of Run to its end.
 //
 // It opens no files and decides nothing about which databases are attached: Target does.
 package redo

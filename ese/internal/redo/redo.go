@@ -52,15 +52,37 @@ type Redo struct {
 	Target Target
 	// Progress is told each record's type and end.
 	Progress func(logrec.Type, logrec.LogPos)
+	// Workers is how many goroutines change pages, each those of its own; 0 does everything in
+	// order, the same way each time.
+	Workers int
 
 	Losers  map[logrec.TxID]*Loser
 	MaxTx   logrec.TxID
 	TimeMS  int64 // of the last commit
+	Deletes []Delete
+	Counts
+
+	own  pager
+	rec  logrec.NodeRec
+	team *team
+}
+
+// Counts is what redo did to pages.
+type Counts struct {
 	Applied uint64
 	Skipped uint64
-	Deletes []Delete
+}
 
+// pager changes pages.
+type pager struct {
+	Counts
+	cache   *cache.Cache
+	target  Target
 	damaged map[pageKey]error // pages that cannot be read and have not come whole since
+}
+
+func (r *Redo) newPager() pager {
+	return pager{cache: r.Cache, target: r.Target, damaged: make(map[pageKey]error)}
 }
 
 type pageKey struct {
@@ -71,11 +93,31 @@ type pageKey struct {
 // Run replays until the end of the log.
 func (r *Redo) Run(rd *wal.Reader) error {
 	r.Losers = make(map[logrec.TxID]*Loser)
-	r.damaged = make(map[pageKey]error)
+	r.own = r.newPager()
+	if r.Workers > 0 {
+		r.team = r.newTeam()
+		defer r.team.end()
+	}
+	err := r.replay(rd)
+	if r.team != nil {
+		// What a worker met lies before whatever ended the reading.
+		if werr := r.team.wait(); werr != nil {
+			return werr
+		}
+		r.team.collect(&r.own)
+	}
+	r.Counts = r.own.Counts
+	if err != nil {
+		return err
+	}
+	return r.own.unmended()
+}
+
+func (r *Redo) replay(rd *wal.Reader) error {
 	for {
 		rec, err := rd.Next()
 		if errors.Is(err, io.EOF) {
-			return r.unmended()
+			return nil
 		}
 		if err != nil {
 			return err
@@ -90,14 +132,14 @@ func (r *Redo) Run(rd *wal.Reader) error {
 }
 
 // unmended is the error of the first page that the log needs and the disk does not have.
-func (r *Redo) unmended() error {
+func (g *pager) unmended() error {
 	var first pageKey
-	for k := range r.damaged {
+	for k := range g.damaged {
 		if first.no == 0 || k.db < first.db || k.db == first.db && k.no < first.no {
 			first = k
 		}
 	}
-	return r.damaged[first]
+	return g.damaged[first]
 }
 
 func (r *Redo) record(rec wal.Record) error {
@@ -126,6 +168,11 @@ func (r *Redo) record(rec wal.Record) error {
 		if err := d.Decode(rec.Payload); err != nil {
 			return err
 		}
+		if r.team != nil {
+			if err := r.team.wait(); err != nil {
+				return err
+			}
+		}
 		return r.Target.Databases(rec.Type, d, rec.Pos)
 	case logrec.TypeTerm, logrec.TypeFlushMark, logrec.TypeEnd:
 		return nil
@@ -145,7 +192,7 @@ func (r *Redo) seen(tx logrec.TxID, pos logrec.LogPos) {
 }
 
 func (r *Redo) node(rec wal.Record) error {
-	var n logrec.NodeRec
+	n := &r.rec
 	if err := n.Decode(rec.Payload); err != nil {
 		return err
 	}
@@ -156,7 +203,14 @@ func (r *Redo) node(rec wal.Record) error {
 	if n.Op == logrec.NodeFlagDelete && len(r.Deletes) < maxDeletes {
 		r.Deletes = append(r.Deletes, Delete{n.DB, n.Obj, append([]byte(nil), n.Key...)})
 	}
-	return r.page(n.DB, n.Page, n.Before, n.After, false, rec, n.Apply)
+	c := change{
+		db: n.DB, no: n.Page, before: n.Before, after: n.After, pos: rec.Pos, end: rec.End,
+		isNode: true, b: rec.Payload,
+	}
+	if r.team != nil {
+		return r.team.give(c)
+	}
+	return r.own.page(&c, n)
 }
 
 func (r *Redo) macro(rec wal.Record) error {
@@ -168,65 +222,100 @@ func (r *Redo) macro(rec wal.Record) error {
 		r.seen(t.Tx, rec.Pos)
 	}
 	return logrec.EachMacroPage(rec.Payload, func(m logrec.MacroPage) error {
-		return r.page(m.DB, m.Page, m.Before, m.After, m.Absolute(), rec, m.Apply)
+		c := change{
+			db: m.DB, no: m.Page, before: m.Before, after: m.After, pos: rec.Pos, end: rec.End,
+			absolute: m.Absolute(), b: m.Actions,
+		}
+		if r.team != nil {
+			return r.team.give(c)
+		}
+		return r.own.page(&c, nil)
 	})
+}
+
+// change is what one record does to one page.
+type change struct {
+	db            logrec.DBID
+	absolute      bool // needs nothing of the page before
+	isNode        bool // b is a node record, else the actions of a macro
+	no            page.No
+	before, after page.DBTime
+	pos, end      logrec.LogPos
+	b             []byte
+}
+
+// apply changes the page. n is the decoded node record, where there is one.
+func (c *change) apply(p page.Page, n *logrec.NodeRec) error {
+	if c.isNode {
+		return n.Apply(p)
+	}
+	m := logrec.MacroPage{DB: c.db, Page: c.no, Before: c.before, After: c.after, Actions: c.b}
+	return m.Apply(p)
 }
 
 // growStep is how many pages a file grows by in redo.
 const growStep = 256
 
 // page applies one record to one page if the page has not seen it.
-func (r *Redo) page(db logrec.DBID, no page.No, before, after page.DBTime, absolute bool,
-	rec wal.Record, apply func(page.Page) error,
-) error {
-	f := r.Target.File(db)
+func (g *pager) page(c *change, n *logrec.NodeRec) error {
+	f := g.target.File(c.db)
 	if f == nil {
 		return nil
 	}
-	f.SawDBTime(after)
-	cut := !absolute && rec.Pos < f.ResizedAt() // before the file was made shorter
-	if cut && no > f.Pages() {
-		r.Skipped++
-		return nil
-	}
-	if no > f.Pages() {
-		if err := f.Grow((no + growStep - 1) / growStep * growStep); err != nil {
+	f.SawDBTime(c.after)
+	cut := !c.absolute && c.pos < f.ResizedAt() // before the file was made shorter
+	if c.no > f.Pages() {
+		if cut {
+			g.Skipped++
+			return nil
+		}
+		if err := f.Grow((c.no + growStep - 1) / growStep * growStep); err != nil {
 			return err
 		}
 	}
-	fr, err := r.Cache.Fetch(f, no, cache.Redo)
+	mode := cache.Redo
+	if c.absolute {
+		mode = cache.Fresh // what is on the disk is no matter
+	}
+	fr, err := g.cache.Fetch(f, c.no, mode)
 	if err != nil {
 		return err
 	}
 	defer fr.Unlock()
 	now := fr.P.DBTime()
 	switch {
-	case absolute:
+	case c.absolute:
 		// Also where the page seems to have the change: it may not have been written twice, and
 		// what a torn page says of itself is not to be trusted. All later changes come again.
 		fr.Renewed()
-		delete(r.damaged, pageKey{db, no})
+		delete(g.damaged, pageKey{c.db, c.no})
 	case fr.Damage() != nil:
-		r.damaged[pageKey{db, no}] = fr.Damage()
+		g.damaged[pageKey{c.db, c.no}] = fr.Damage()
 		return nil // a whole page may follow
-	case now >= after || cut && now == 0:
-		r.Skipped++
+	case now >= c.after || cut && now == 0:
+		g.Skipped++
 		return nil
-	case now == before:
-	case now < before:
-		return fmt.Errorf("page %d of %s has dbtime %d, the log %d: %w", no, f.Name, now, before, ErrDBTimeTooOld)
-	default:
-		return fmt.Errorf("page %d of %s has dbtime %d, the log %d: %w", no, f.Name, now, before, ErrDBTimeTooNew)
+	case now != c.before:
+		return c.misfit(f, now)
 	}
-	if absolute {
-		fr.DirtyWhole(rec.Pos)
+	if c.absolute {
+		fr.DirtyWhole(c.pos)
 	} else {
-		fr.Dirty(rec.Pos)
+		fr.Dirty(c.pos)
 	}
-	fr.Logged(rec.End)
-	if err := apply(fr.P); err != nil {
+	fr.Logged(c.end)
+	if err := c.apply(fr.P, n); err != nil {
 		return fmt.Errorf("%s: %w", f.Name, err)
 	}
-	r.Applied++
+	g.Applied++
 	return nil
+}
+
+// misfit is the error of a page that is neither before nor behind the change.
+func (c *change) misfit(f *cache.File, now page.DBTime) error {
+	err := ErrDBTimeTooNew
+	if now < c.before {
+		err = ErrDBTimeTooOld
+	}
+	return fmt.Errorf("page %d of %s has dbtime %d, the log %d: %w", c.no, f.Name, now, c.before, err)
 }

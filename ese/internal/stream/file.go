@@ -336,6 +336,9 @@ func (f *File) ReadRun(buf []byte, id uint64, page PageNo, want int) ([]byte, er
 			return append(buf[:0], payload...), nil
 		}
 	}
+	if want < 0 || want > MaxPayload {
+		return nil, &BadRunError{f.Name, page, fmt.Sprintf("its extent says %d bytes", want)}
+	}
 	n := HeaderSize + want
 	if cap(buf) < n {
 		buf = make([]byte, n)

@@ -51,7 +51,7 @@ func seal(b []byte, id uint64) {
 
 // open checks a run read from disk and returns its payload; want is its length.
 func open(b []byte, id uint64, want int) (payload []byte, reason string) {
-	if len(b) < HeaderSize+want {
+	if want < 0 || len(b) < HeaderSize+want {
 		return nil, "shorter than its extent says"
 	}
 	payload = b[HeaderSize : HeaderSize+want]

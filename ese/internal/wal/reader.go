@@ -29,6 +29,9 @@ type End struct {
 type ReaderOptions struct {
 	// OnGeneration is called when a generation is begun, for progress.
 	OnGeneration func(GenInfo)
+	// Keep leaves the payloads of records valid for good: each generation gets memory of its
+	// own.
+	Keep bool
 }
 
 // Reader walks a stream from a position to its end. It holds one generation in memory.
@@ -100,6 +103,9 @@ func (r *Reader) seek(off int64) error {
 // its end has to be judged, and a generation is small.
 func (r *Reader) load() error {
 	g := r.gens[r.at]
+	if r.o.Keep {
+		r.buf = nil
+	}
 	buf, err := r.files.readWhole(g, r.buf)
 	if err != nil {
 		return err

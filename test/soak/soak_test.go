@@ -1,0 +1,191 @@
+//go:build linux
+
+package soak_test
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pillarbox/ese"
+	"pillarbox/ese/esetest"
+	"pillarbox/ese/vfs"
+	"pillarbox/test/program"
+)
+
+var length = flag.Duration("soak", 12*time.Second, "how long to work and kill")
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(dirVar); dir != "" {
+		fmt.Fprintln(os.Stderr, runChild(dir))
+		os.Exit(1) // it works until it is killed
+	}
+	os.Exit(m.Run())
+}
+
+// promises is what the child has said: the version of each row that is acknowledged.
+type promises map[int]int64
+
+// TestSoak kills the working engine every few seconds, and finds all that was acknowledged, at
+// most one change more of each row, and files and memory that do not grow.
+func TestSoak(t *testing.T) {
+	dir := t.TempDir()
+	known := promises{}
+	var sizes, memory []int64
+	rounds, acks := 0, 0
+	for end := time.Now().Add(*length); time.Now().Before(end) || rounds < 3; rounds++ {
+		pause := time.Duration(1000+rand.IntN(3000)) * time.Millisecond
+		n, kib := round(t, dir, known, pause)
+		if t.Failed() {
+			return
+		}
+		acks += n
+		sizes, memory = append(sizes, folder(t, dir)), append(memory, kib)
+		if rounds%20 == 19 {
+			t.Logf("after %d kills: %s", rounds+1, files(dir))
+		}
+	}
+	in, err := ese.Open(options(dir)) // recovers once more, and ends clean
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	esetest.Check(t, vfs.OS(), filepath.Join(dir, "soak.edb"))
+	t.Logf("%d kills, %d changes acknowledged; files %d to %d MiB, memory %d to %d MiB", rounds, acks,
+		least(sizes)>>20, most(sizes)>>20, least(memory)>>10, most(memory)>>10)
+	if acks < 100*rounds/4 {
+		t.Errorf("only %d changes in %d rounds: the test proves nothing", acks, rounds)
+	}
+	if rounds < 20 {
+		return
+	}
+	early, late := most(sizes[rounds/4:rounds/2]), most(sizes[rounds*3/4:])
+	if late > early*11/10 {
+		t.Errorf("the files grew from %d to %d MiB", early>>20, late>>20)
+	}
+	if early, late := most(memory[:rounds/2]), most(memory[rounds/2:]); late > early*5/4 {
+		t.Errorf("memory grew from %d to %d MiB", early>>10, late>>10)
+	}
+}
+
+func least(v []int64) int64 {
+	n := v[0]
+	for _, x := range v {
+		n = min(n, x)
+	}
+	return n
+}
+
+func most(v []int64) int64 {
+	n := v[0]
+	for _, x := range v {
+		n = max(n, x)
+	}
+	return n
+}
+
+// round runs the child for a while and kills it. What it finds at its start must be what was
+// known, or one change further where that change may have been under way.
+func round(t *testing.T, dir string, known promises, pause time.Duration) (acks int, kib int64) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), dirVar+"="+dir)
+	run, err := program.Start(program.Lifetime(t), cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(pause)
+	kib = peak(run.Pid())
+	_ = run.Signal(os.Kill)
+	_ = run.Wait()
+	found := promises{}
+	ready := false
+	lines := bufio.NewScanner(strings.NewReader(run.Output()))
+	for lines.Scan() {
+		var key int
+		var version int64
+		switch n, _ := fmt.Sscanf(lines.Text()[min(1, len(lines.Text())):], "%d %d", &key, &version); {
+		case lines.Text() == "R":
+			ready = true
+			compare(t, known, found)
+		case n == 2 && lines.Text()[0] == 'S':
+			found[key] = version
+		case n == 2 && lines.Text()[0] == 'A':
+			known[key] = version
+			acks++
+		default:
+			// The last line may be cut by the kill; anything else is an error of the child.
+			if !strings.HasPrefix(lines.Text(), "A") && !strings.HasPrefix(lines.Text(), "S") {
+				t.Errorf("the engine says: %s", lines.Text())
+			}
+		}
+	}
+	if !ready && pause > 20*time.Second {
+		t.Errorf("the engine was not ready after %v", pause)
+	}
+	return acks, kib
+}
+
+// compare judges what the engine has against what it acknowledged, and takes it over.
+func compare(t *testing.T, known, found promises) {
+	t.Helper()
+	bad := 0
+	for key := range workers * keys {
+		was, is := known[key], found[key]
+		next := (was + 1) % 21
+		if is != was && is != next {
+			if bad++; bad < 5 {
+				t.Errorf("row %d has version %d, %d was acknowledged", key, is, was)
+			}
+		}
+		known[key] = is
+	}
+}
+
+// peak is the most memory a process ever held, in KiB.
+func peak(pid int) int64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for l := range strings.Lines(string(b)) {
+		if f := strings.Fields(l); len(f) > 1 && f[0] == "VmHWM:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// files tells the sizes of database and stream.
+func files(dir string) string {
+	var b strings.Builder
+	for _, name := range []string{"soak.edb", "soak.stm"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			fmt.Fprintf(&b, "%s %d KiB; ", name, info.Size()>>10)
+		}
+	}
+	return strings.TrimSuffix(b.String(), "; ")
+}
+
+// folder is the size of all files in bytes.
+func folder(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
+}
