@@ -75,11 +75,18 @@ func (in *Instance) writer() {
 		}
 		in.try(in.writeBehind)
 		in.try(in.watchSpace)
-		if now := in.o.Now(); now.Sub(last) >= checkpointTick {
+		if now := in.o.Now(); now.Sub(last) >= checkpointTick ||
+			now.Sub(last) >= checkpointTick/5 && in.overdue() {
 			last = now
 			in.try(in.moveCheckpoint)
 		}
 	}
+}
+
+// overdue tells that recovery would have to replay twice the checkpoint depth: the log is
+// written faster than a checkpoint each second can follow.
+func (in *Instance) overdue() bool {
+	return in.Checkpoint() < in.back(in.log.Durable(), 2*in.o.CheckpointDepth)
 }
 
 // try runs one step; an error stops the instance.

@@ -39,7 +39,7 @@ type promises map[int]int64
 func TestSoak(t *testing.T) {
 	dir := t.TempDir()
 	known := promises{}
-	var sizes, memory []int64
+	var sizes, logs, memory []int64
 	rounds, acks := 0, 0
 	for end := time.Now().Add(*length); time.Now().Before(end) || rounds < 3; rounds++ {
 		pause := time.Duration(1000+rand.IntN(3000)) * time.Millisecond
@@ -48,9 +48,10 @@ func TestSoak(t *testing.T) {
 			return
 		}
 		acks += n
-		sizes, memory = append(sizes, folder(t, dir)), append(memory, kib)
+		data, log := folder(t, dir)
+		sizes, logs, memory = append(sizes, data), append(logs, log), append(memory, kib)
 		if rounds%20 == 19 {
-			t.Logf("after %d kills: %s", rounds+1, files(dir))
+			t.Logf("after %d kills: database and stream %d KiB, log %d KiB", rounds+1, data>>10, log>>10)
 		}
 	}
 	in, err := ese.Open(options(dir)) // recovers once more, and ends clean
@@ -61,8 +62,9 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	esetest.Check(t, vfs.OS(), filepath.Join(dir, "soak.edb"))
-	t.Logf("%d kills, %d changes acknowledged; files %d to %d MiB, memory %d to %d MiB", rounds, acks,
-		least(sizes)>>20, most(sizes)>>20, least(memory)>>10, most(memory)>>10)
+	t.Logf("%d kills, %d changes acknowledged; database and stream %d to %d MiB, log at most %d MiB, "+
+		"memory %d to %d MiB", rounds, acks, least(sizes)>>20, most(sizes)>>20, most(logs)>>20,
+		least(memory)>>10, most(memory)>>10)
 	if acks < 100*rounds/4 {
 		t.Errorf("only %d changes in %d rounds: the test proves nothing", acks, rounds)
 	}
@@ -72,6 +74,10 @@ func TestSoak(t *testing.T) {
 	early, late := most(sizes[rounds/4:rounds/2]), most(sizes[rounds*3/4:])
 	if late > early*11/10 {
 		t.Errorf("the files grew from %d to %d MiB", early>>20, late>>20)
+	}
+	// The depth, what is written while a checkpoint is taken, spare and reserve files.
+	if log := most(logs); log > 160<<20 {
+		t.Errorf("the log takes %d MiB", log>>20)
 	}
 	if early, late := most(memory[:rounds/2]), most(memory[rounds/2:]); late > early*5/4 {
 		t.Errorf("memory grew from %d to %d MiB", early>>10, late>>10)
@@ -164,28 +170,24 @@ func peak(pid int) int64 {
 	return 0
 }
 
-// files tells the sizes of database and stream.
-func files(dir string) string {
-	var b strings.Builder
-	for _, name := range []string{"soak.edb", "soak.stm"} {
-		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			fmt.Fprintf(&b, "%s %d KiB; ", name, info.Size()>>10)
-		}
-	}
-	return strings.TrimSuffix(b.String(), "; ")
-}
-
-// folder is the size of all files in bytes.
-func folder(t *testing.T, dir string) (n int64) {
+// folder is what database and stream take, and what the log does, in bytes.
+func folder(t *testing.T, dir string) (data, log int64) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			n += info.Size()
+		info, err := e.Info()
+		if err != nil {
+			continue
+		}
+		switch filepath.Ext(e.Name()) {
+		case ".edb", ".stm", ".dw", ".jfm":
+			data += info.Size()
+		default:
+			log += info.Size()
 		}
 	}
-	return n
+	return data, log
 }
