@@ -8,6 +8,7 @@
 //	clients_test.go   mutt, mbsync, fetchmail, swaks and curl
 //	badinput_test.go  what breaks the rules of a protocol
 //	damaged_test.go   files that are not what the server left
+//	recovery_test.go  backup, loss, restore: every acknowledged message, or up to a moment
 //	memory_test.go    large messages and many connections (-memory)
 //
 // Invariants:

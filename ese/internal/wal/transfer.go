@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -343,10 +344,19 @@ func copyFile(fsys vfs.FS, to, from string, used, size int64) (err error) {
 	return out.SyncData()
 }
 
-// CurrentSignature is the stream of the current log file in a folder. fs.ErrNotExist when
-// there is none.
+// CurrentSignature is the stream of the log in a folder whose last file is there: the current
+// one, or the one that was about to become it. fs.ErrNotExist when it is not.
 func CurrentSignature(fsys vfs.FS, dir, base string) (logrec.Signature, error) {
 	f := files{fsys, dir, base}
-	h, err := f.readHeader(f.current())
-	return h.Sign, err
+	gens, err := Generations(fsys, dir, base)
+	if err != nil {
+		return logrec.Signature{}, err
+	}
+	if len(gens) > 0 {
+		last := gens[len(gens)-1]
+		if last.Name == f.current() || last.Name == f.next() {
+			return last.Header.Sign, nil
+		}
+	}
+	return logrec.Signature{}, fmt.Errorf("%s: %w", f.path(f.current()), fs.ErrNotExist)
 }
