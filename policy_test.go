@@ -35,6 +35,7 @@ func importOrder() [][]string {
 		{"ese/internal/redo"},
 		{"ese"},
 		{"ese/inspect"},
+		{"ese/offline"},
 		{"ese/inspect/report", "ese/esetest"},
 		{"mail/address"},
 		{"mail", "mail/dsn"},

@@ -76,6 +76,9 @@ type Options struct {
 	// Locate says where a database lies that the log knows by another path: one restored to
 	// another place. Default: where the log says.
 	Locate func(name string) string
+	// IgnoreMissing lets recovery go on without databases that are not there. What the log holds
+	// of them is passed over for good.
+	IgnoreMissing bool
 
 	// The stream that a new one leaves, and where: set by Restore.
 	parent logrec.Signature

@@ -305,6 +305,10 @@ func (rt *redoTarget) attach(rec logrec.DBRec) error {
 	}
 	path := in.dbPath(rec.Path)
 	db, err := in.openFiles(rec.DB, rec.Path, path, 0)
+	if errors.Is(err, fs.ErrNotExist) && in.o.IgnoreMissing {
+		in.o.Logger.Warn("attached database is missing: recovery goes on without it", "file", path)
+		return nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("attached database is missing (-1216): %w: restore it, or remove it with its log", err)
 	}

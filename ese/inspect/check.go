@@ -16,6 +16,8 @@ type CheckOptions struct {
 	MaxFindings int
 	// SkipRows leaves out everything that needs the rows: rules 4 and 5 of the package.
 	SkipRows bool
+	// Progress, unless nil, is told how much of the work is done.
+	Progress func(done, total int64)
 }
 
 // Finding is one thing that is wrong.
@@ -60,6 +62,15 @@ type checker struct {
 	report *Report
 	space  *spaceMap
 	table  string // for findings
+	done   int64  // pages scanned and pages of trees
+}
+
+// step counts a page for Progress: each is scanned, and most are then met in a tree.
+func (c *checker) step() {
+	if c.done++; c.opts.Progress != nil && c.done%16 == 0 {
+		total := 2 * int64(c.db.lastPage)
+		c.opts.Progress(min(c.done, total), total)
+	}
 }
 
 // Check proves the integrity of a database file. The error is for files that cannot be read
@@ -146,6 +157,7 @@ func (c *checker) scanPages() error {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
+		c.step()
 		if err := c.db.readRaw(no, p); err != nil {
 			if err := c.note(err); err != nil {
 				return err

@@ -90,6 +90,7 @@ func (t *treeCheck) page(no page.No, depth int, low, high []byte) error {
 	if !t.use(no, t.id) {
 		return nil // a second visit could be a circle
 	}
+	t.step()
 	p, err := t.db.Page(no)
 	if err != nil {
 		return t.note(err)

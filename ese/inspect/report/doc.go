@@ -1,15 +1,18 @@
-// Package report prints what operators of ESE databases ask eseutil for: the header of a
-// database or stream file (/mh), the checkpoint (/mk), and the proof of all checksums (/k).
+// Package report prints what operators of ESE databases ask eseutil for, with the labels that
+// they and their scripts know.
 //
-//	Header      *.edb *.stm  ->  labels as eseutil /mh
-//	Checkpoint  *.chk        ->  labels as eseutil /mk
-//	Checksum    *.edb *.stm *.log *.chk, or a log base name such as E00
+//	Header, Checkpoint, Log   /mh /mk /ml: headers of database, stream, checkpoint and log files
+//	Meta, Space, Page         /mm /ms /m: catalog, space of each tree, one page
+//	Checksum, Integrity       /k /g: the proof of all checksums, of everything
+//	Recovery                  /r: what package offline does, with its progress
+//
+// A writer that is a Recorder gets labels and values apart, and structures, for JSON; any other
+// gets the classic text, and a Bar of 51 dots for what takes long.
 //
 // Invariants:
-//  1. Nothing is ever written.
+//  1. Nothing is ever written but by package offline.
 //  2. A file that is not whole gives an error, however much was printed.
 //  3. Memory is bounded: a database is read in pieces, a log one generation at a time.
 //
-// The labels, their order and their alignment are those that scripts of operators look for. It
-// does not look at what the pages mean; that is package inspect.
+// It does not look at what the pages mean; that is package inspect.
 package report

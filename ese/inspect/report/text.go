@@ -22,7 +22,12 @@ func (p *printer) printf(format string, args ...any) {
 
 // field prints one label, right-aligned as eseutil does.
 func (p *printer) field(label, format string, args ...any) {
-	p.printf("%17s: %s\n", label, fmt.Sprintf(format, args...))
+	value := fmt.Sprintf(format, args...)
+	if r, ok := p.w.(*Recorder); ok {
+		r.Fields = append(r.Fields, Field{label, value})
+		return
+	}
+	p.printf("%17s: %s\n", label, value)
 }
 
 func formatTime(t logrec.LogTime) string {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+
+	"pillarbox/ese/inspect/report"
+	"pillarbox/ese/offline"
+	"pillarbox/ese/vfs"
+)
+
+const usage = `Usage:
+  eseutil /mh FILE     header of a database (.edb) or stream file (.stm)
+  eseutil /mk FILE     checkpoint file (.chk)
+  eseutil /ml FILE     log file, or the chain of all with a base name (DIR/E00)
+  eseutil /mm FILE     metadata: tables, columns, indexes
+  eseutil /ms FILE     space of each table and index
+  eseutil /m  FILE /p N  one page
+  eseutil /k  FILE     checksums of a .edb, .stm, .log or .chk file, or of all log
+                       files with a base name (DIR/E00)
+  eseutil /g  FILE     integrity of a database that was closed clean
+  eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i]
+                       soft recovery; /i goes on without databases that are missing
+
+Options of all modes: /o no banner, --json the result as JSON.
+A minus sign may stand for the slash. Files in use are read as they stand; what
+changes files wants them closed.
+`
+
+// mode is one letter group of the command line.
+type mode struct {
+	flag, title   string
+	valued, plain string // letters of its options, with and without a value
+	run           func(ctx context.Context, w io.Writer, c *command) error
+}
+
+func modes() []mode {
+	disk := vfs.OS()
+	return []mode{
+		{flag: "mh", title: "FILE DUMP", run: func(_ context.Context, w io.Writer, c *command) error {
+			return report.Header(w, disk, c.path)
+		}},
+		{flag: "mk", title: "FILE DUMP", run: func(_ context.Context, w io.Writer, c *command) error {
+			return report.Checkpoint(w, disk, c.path)
+		}},
+		{flag: "ml", title: "FILE DUMP", run: func(ctx context.Context, w io.Writer, c *command) error {
+			return report.Log(ctx, w, disk, c.path)
+		}},
+		{flag: "mm", title: "FILE DUMP", run: func(_ context.Context, w io.Writer, c *command) error {
+			return report.Meta(w, disk, c.path)
+		}},
+		{flag: "ms", title: "FILE DUMP", run: func(ctx context.Context, w io.Writer, c *command) error {
+			return report.Space(ctx, w, disk, c.path)
+		}},
+		{flag: "m", title: "FILE DUMP", valued: "p", run: dumpPage},
+		{flag: "k", title: "CHECKSUM", run: func(ctx context.Context, w io.Writer, c *command) error {
+			return report.Checksum(ctx, w, disk, c.path)
+		}},
+		{flag: "g", title: "INTEGRITY", run: func(ctx context.Context, w io.Writer, c *command) error {
+			return report.Integrity(ctx, w, disk, c.path)
+		}},
+		{flag: "r", title: "RECOVERY", valued: "lsd", plain: "i", run: recoverGroup},
+	}
+}
+
+func dumpPage(_ context.Context, w io.Writer, c *command) error {
+	no, err := strconv.ParseUint(c.opts["p"], 0, 32)
+	if err != nil {
+		return fmt.Errorf("/m needs /p with the number of a page")
+	}
+	return report.Page(w, vfs.OS(), c.path, uint32(no))
+}
+
+func recoverGroup(_ context.Context, w io.Writer, c *command) error {
+	if len(c.path) != 3 {
+		return fmt.Errorf("%q is no base name of log files, such as E00", c.path)
+	}
+	return report.Recovery(w, offline.RecoverOptions{
+		FS: vfs.OS(), Base: c.path, LogDir: c.opts["l"], SystemDir: c.opts["s"],
+		DatabaseDir: c.opts["d"], IgnoreMissing: c.has("i"),
+	})
+}
