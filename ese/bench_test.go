@@ -3,6 +3,7 @@ package ese_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -83,16 +84,17 @@ func put3(b *testing.B, in *ese.Instance, ts []*ese.Table) {
 	}
 }
 
-// BenchmarkPointRead reads random rows, warm.
-func BenchmarkPointRead(b *testing.B) {
-	in, ts := benchGroup(b, 1)
-	const rows = 200_000
-	key := make([]byte, 8)
-	for from := 0; from < rows; from += 1000 {
+// load inserts n rows of 16+84 bytes, 10,000 a transaction; key makes the i-th key.
+func load(b *testing.B, in *ese.Instance, t *ese.Table, n int, key func(i int, to []byte)) {
+	b.Helper()
+	r := t.NewRow()
+	k, val := make([]byte, 16), make([]byte, 84)
+	for from := 0; from < n; from += 10_000 {
 		err := in.Update(context.Background(), func(tx *ese.Tx) error {
-			for i := range 1000 {
-				binary.BigEndian.PutUint64(key, uint64(from+i))
-				if err := tx.Insert(ts[0].NewRow().Set(ts[0].Columns()[0], ese.Bytes(key)).Set(ts[0].Columns()[1], ese.Bytes(make([]byte, 84)))); err != nil {
+			for i := from; i < min(n, from+10_000); i++ {
+				key(i, k)
+				r.Reset().Set(t.Columns()[0], ese.Bytes(k)).Set(t.Columns()[1], ese.Bytes(val))
+				if err := tx.Insert(r); err != nil {
 					return err
 				}
 			}
@@ -102,6 +104,120 @@ func BenchmarkPointRead(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func sorted(i int, to []byte) { binary.BigEndian.PutUint64(to, uint64(i)) }
+
+// random spreads the keys evenly (splitmix64).
+func random(i int, to []byte) {
+	x := uint64(i) + 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	binary.BigEndian.PutUint64(to, x^x>>31)
+	binary.BigEndian.PutUint64(to[8:], uint64(i))
+}
+
+// BenchmarkScan reads all rows in key order; a row is an operation.
+func BenchmarkScan(b *testing.B) {
+	in, ts := benchGroup(b, 1)
+	load(b, in, ts[0], 200_000, sorted)
+	read := 0
+	b.ReportAllocs()
+	b.ResetTimer()
+	for read < b.N {
+		read += scan(b, in, ts[0], 0, 1<<30)
+	}
+}
+
+// BenchmarkRange100 reads a hundred rows from a random place on.
+func BenchmarkRange100(b *testing.B) {
+	in, ts := benchGroup(b, 1)
+	load(b, in, ts[0], 200_000, sorted)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for b.Loop() {
+		if scan(b, in, ts[0], rand.IntN(199_000), 100) != 100 {
+			b.Fatal("rows are missing")
+		}
+	}
+}
+
+// scan reads up to n rows from the i-th sorted key on, key and value of each.
+func scan(b *testing.B, in *ese.Instance, t *ese.Table, i, n int) (rows int) {
+	b.Helper()
+	from := make([]byte, 16)
+	sorted(i, from)
+	key, val := t.Columns()[0], t.Columns()[1]
+	err := in.View(func(tx *ese.Tx) error {
+		c := tx.Cursor(t.Primary())
+		ok, err := c.Seek(ese.Bytes(from))
+		for ; ok && err == nil && rows < n; ok, err = c.Next() {
+			if v := c.Row(); len(v.Bytes(key)) != 16 || len(v.Bytes(val)) != 84 {
+				return ese.ErrNotFound
+			}
+			rows++
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return rows
+}
+
+// BenchmarkRandomLoad inserts rows of 16+84 bytes in random order, 10,000 a transaction.
+func BenchmarkRandomLoad(b *testing.B) {
+	in, ts := benchGroup(b, 1)
+	b.ResetTimer()
+	load(b, in, ts[0], b.N, random)
+}
+
+// BenchmarkStream writes streams of 1 MiB, a durable transaction each, and reads them.
+func BenchmarkStream(b *testing.B) {
+	in, ts := benchGroup(b, 1)
+	db := ts[0].Database()
+	body := make([]byte, 1<<20)
+	var ids []ese.StreamID
+	put := func(b *testing.B) {
+		err := in.Update(context.Background(), func(tx *ese.Tx) error {
+			id, err := tx.WriteStream(db, body)
+			ids = append(ids, id)
+			return err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("put", func(b *testing.B) {
+		b.SetBytes(1 << 20)
+		for b.Loop() {
+			put(b)
+		}
+	})
+	b.Run("get", func(b *testing.B) {
+		b.SetBytes(1 << 20)
+		for b.Loop() {
+			err := in.View(func(tx *ese.Tx) error {
+				r, err := tx.OpenStream(db, ids[rand.IntN(len(ids))])
+				if err != nil {
+					return err
+				}
+				_, err = r.ReadAt(body, 0)
+				return errors.Join(err, r.Close())
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkPointRead reads random rows, warm.
+func BenchmarkPointRead(b *testing.B) {
+	in, ts := benchGroup(b, 1)
+	const rows = 200_000
+	key := make([]byte, 16)
+	load(b, in, ts[0], rows, sorted)
 	var v ese.RowView
 	var buf []byte
 	b.ReportAllocs()
@@ -114,7 +230,7 @@ func BenchmarkPointRead(b *testing.B) {
 		return err
 	}
 	for b.Loop() {
-		binary.BigEndian.PutUint64(key, rand.Uint64N(rows))
+		sorted(rand.IntN(rows), key)
 		if err := in.View(get); err != nil {
 			b.Fatal(err)
 		}
@@ -124,24 +240,6 @@ func BenchmarkPointRead(b *testing.B) {
 // BenchmarkSortedLoad inserts rows of 16+84 bytes in key order, 10,000 a transaction.
 func BenchmarkSortedLoad(b *testing.B) {
 	in, ts := benchGroup(b, 1)
-	t := ts[0]
-	r := t.NewRow()
-	key, val := make([]byte, 16), make([]byte, 84)
-	n := 0
-	for n < b.N {
-		err := in.Update(context.Background(), func(tx *ese.Tx) error {
-			for i := range min(10_000, b.N-n) {
-				binary.BigEndian.PutUint64(key, uint64(n+i))
-				r.Reset().Set(t.Columns()[0], ese.Bytes(key)).Set(t.Columns()[1], ese.Bytes(val))
-				if err := tx.Insert(r); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		n += min(10_000, b.N-n)
-	}
+	b.ResetTimer()
+	load(b, in, ts[0], b.N, sorted)
 }
