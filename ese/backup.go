@@ -458,6 +458,18 @@ func (in *Instance) confirmBackup(info *BackupInfo) error {
 	return in.removeLogs(min(info.High+1, LogPos(in.checkpoint.Load()).Generation()))
 }
 
+// CopyLog writes a generation of the log to w, which must be fast: no log is removed or used anew
+// meanwhile. Of the current generation it is what is there. fs.ErrNotExist or ErrMissingLog when
+// the generation is gone.
+func (in *Instance) CopyLog(gen uint32, w io.Writer) error {
+	if err := in.usable(); err != nil {
+		return err
+	}
+	in.stepMu.Lock()
+	defer in.stepMu.Unlock()
+	return in.log.CopyGeneration(gen, w)
+}
+
 // signatureText is a signature as backups name it.
 func signatureText(s logrec.Signature) string {
 	b := make([]byte, logrec.SignatureSize)
