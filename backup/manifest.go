@@ -95,6 +95,18 @@ func checkName(name string) error {
 	return nil
 }
 
+// Reaches is the moment that the set's own log leads to: its newest commit, or its beginning
+// where nothing was committed in the log that it holds.
+func (m *Manifest) Reaches() time.Time { return Reaches(&m.Engine) }
+
+// Reaches is that of a backup that has no manifest yet.
+func Reaches(i *ese.BackupInfo) time.Time {
+	if i.LastCommit.IsZero() {
+		return i.Begun
+	}
+	return i.LastCommit
+}
+
 // HasDatabases tells that a restore can begin with this set.
 func (m *Manifest) HasDatabases() bool { return len(m.Engine.Databases) > 0 }
 

@@ -72,7 +72,7 @@ func (s *Shelf) oldestKept(group string, k Keep, now time.Time) *Set {
 	}
 	oldest, limit := fulls[0], now.Add(-k.For)
 	for _, x := range fulls {
-		if !x.Engine.LastCommit.After(limit) && !x.Engine.Ended.After(limit) {
+		if !x.Reaches().After(limit) && !x.Engine.Ended.After(limit) {
 			oldest = x
 		}
 	}

@@ -77,7 +77,7 @@ type Row struct {
 
 // Row finds what leads on from a set with databases.
 func (s *Shelf) Row(base *Set) *Row {
-	r := &Row{Base: base, High: base.Engine.High, Reaches: base.Engine.LastCommit}
+	r := &Row{Base: base, High: base.Engine.High, Reaches: base.Reaches()}
 	for {
 		var best *Set
 		for _, x := range s.Sets {
@@ -90,7 +90,7 @@ func (s *Shelf) Row(base *Set) *Row {
 			return r
 		}
 		r.Logs = append(r.Logs, best)
-		r.High, r.Reaches = best.Engine.High, best.Engine.LastCommit
+		r.High, r.Reaches = best.Engine.High, best.Reaches()
 	}
 }
 
@@ -123,7 +123,7 @@ func (s *Shelf) Spans(group string) (spans []Span) {
 	for _, b := range s.Bases(group) {
 		r := s.Row(b)
 		n := len(spans)
-		if n > 0 && stream == b.Engine.LogSignature && !b.Engine.LastCommit.After(spans[n-1].Last) {
+		if n > 0 && stream == b.Engine.LogSignature && !b.Reaches().After(spans[n-1].Last) {
 			if r.Reaches.After(spans[n-1].Last) {
 				spans[n-1].Last = r.Reaches
 			}
@@ -131,7 +131,7 @@ func (s *Shelf) Spans(group string) (spans []Span) {
 			continue
 		}
 		stream = b.Engine.LogSignature
-		spans = append(spans, Span{group, b.Engine.LastCommit, r.Reaches, 1 + len(r.Logs)})
+		spans = append(spans, Span{group, b.Reaches(), r.Reaches, 1 + len(r.Logs)})
 	}
 	return spans
 }
@@ -148,12 +148,12 @@ func (s *Shelf) BaseFor(group string, at time.Time, pos ese.LogPos) (*Set, error
 	}
 	for _, b := range slices.Backward(bases) {
 		// Times are kept to the millisecond.
-		if (at.IsZero() || !b.Engine.LastCommit.After(at)) && (pos == 0 || b.Engine.To <= pos) {
+		if (at.IsZero() || !b.Reaches().After(at)) && (pos == 0 || b.Engine.To <= pos) {
 			return b, nil
 		}
 	}
 	return nil, fmt.Errorf("%w: the oldest in %s ended with the commit of %s, at %v", ErrNoBase, s.Dir,
-		bases[0].Engine.LastCommit.Local().Format(TimeFormat), bases[0].Engine.To)
+		bases[0].Reaches().Local().Format(TimeFormat), bases[0].Engine.To)
 }
 
 // TimeFormat is how moments are shown and given: to the millisecond.

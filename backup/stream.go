@@ -197,8 +197,10 @@ func (r *receiver) open() error {
 	if err := CheckID(r.begin.ID); err != nil {
 		return err
 	}
-	var err error
-	r.target, err = r.o.Open(r.begin)
+	target, err := r.o.Open(r.begin)
+	if err == nil {
+		r.target = target
+	}
 	return err
 }
 

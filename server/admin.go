@@ -49,6 +49,7 @@ const (
 
 	OpBackup        Op = "backup.make"    // BackupInput -> stream
 	OpBackupConfirm Op = "backup.confirm" // Name
+	OpBackupDrill   Op = "backup.drill"   // NotedDrill
 )
 
 // Name names a domain, an alias or a queued message.
@@ -169,12 +170,19 @@ func (c *Core) stream(ctx context.Context, op Op, in []byte, w io.Writer) error 
 }
 
 func (c *Core) answerBackup(op Op, in []byte) (any, error) {
-	var name Name
-	if err := json.Unmarshal(in, &name); err != nil {
-		return nil, err
-	}
-	if op == OpBackupConfirm {
+	switch op {
+	case OpBackupConfirm:
+		var name Name
+		if err := json.Unmarshal(in, &name); err != nil {
+			return nil, err
+		}
 		return nil, c.confirmBackup(name.Name)
+	case OpBackupDrill:
+		drill := &NotedDrill{}
+		if err := json.Unmarshal(in, drill); err != nil {
+			return nil, err
+		}
+		return nil, c.backups.change(func(n *BackupNotes) { n.Drill = drill })
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
 }

@@ -167,6 +167,23 @@ type BackupNotes struct {
 	Last map[ese.BackupKind]NotedBackup `json:"last,omitempty"`
 	// Drill is the last restore drill.
 	Drill *NotedDrill `json:"drill,omitempty"`
+	// Failure is the last scheduled backup if it failed.
+	Failure *NotedFailure `json:"failure,omitempty"`
+	// Archive is the state of the archive, which is not kept in the file.
+	Archive *NotedArchive `json:"archive,omitempty"`
+}
+
+// NotedFailure is a scheduled backup that failed.
+type NotedFailure struct {
+	At     time.Time      `json:"at"`
+	Kind   ese.BackupKind `json:"kind"`
+	Reason string         `json:"reason"`
+}
+
+// NotedArchive says since when the log is not archived, or that it is.
+type NotedArchive struct {
+	At     time.Time `json:"at"` // of the last success
+	Reason string    `json:"reason,omitempty"`
 }
 
 // HeldBackup is one that was made and not confirmed.
@@ -177,17 +194,19 @@ type HeldBackup struct {
 
 // NotedBackup is one that was confirmed.
 type NotedBackup struct {
-	ID         string    `json:"id"`
-	Ended      time.Time `json:"ended"`
-	LastCommit time.Time `json:"lastCommit"`
+	ID     string    `json:"id"`
+	Stream string    `json:"stream"`
+	Ended  time.Time `json:"ended"`
+	// Reaches is the moment that the set by itself leads to.
+	Reaches time.Time `json:"reaches"`
 }
 
 // NotedDrill is a restore drill and how it ended.
 type NotedDrill struct {
-	At     time.Time `json:"at"`
-	Set    string    `json:"set"`
-	Passed bool      `json:"passed"`
-	Reason string    `json:"reason,omitempty"`
+	At       time.Time `json:"at"`
+	Messages int64     `json:"messages"`
+	// Reason is why it failed; empty when it passed.
+	Reason string `json:"reason,omitempty"`
 }
 
 const (
@@ -215,7 +234,9 @@ func (b *backupNotes) change(edit func(*BackupNotes)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	edit(&b.n)
-	text, err := json.MarshalIndent(&b.n, "", "  ")
+	kept := b.n
+	kept.Archive = nil
+	text, err := json.MarshalIndent(&kept, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -253,8 +274,32 @@ func (b *backupNotes) confirmed(id string, info *ese.BackupInfo) error {
 		if n.Last == nil {
 			n.Last = map[ese.BackupKind]NotedBackup{}
 		}
-		n.Last[info.Kind] = NotedBackup{id, info.Ended, info.LastCommit}
+		n.Last[info.Kind] = NotedBackup{id, info.LogSignature, info.Ended, backup.Reaches(info)}
 	})
+}
+
+// attempted notes how a scheduled backup ended.
+func (b *backupNotes) attempted(kind ese.BackupKind, failure error, now time.Time) error {
+	return b.change(func(n *BackupNotes) {
+		n.Failure = nil
+		if failure != nil {
+			n.Failure = &NotedFailure{now, kind, failure.Error()}
+		}
+	})
+}
+
+// archived notes how an attempt to archive ended.
+func (b *backupNotes) archived(failure error, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next := NotedArchive{At: now}
+	if failure != nil {
+		next = NotedArchive{Reason: failure.Error()}
+		if b.n.Archive != nil {
+			next.At = b.n.Archive.At
+		}
+	}
+	b.n.Archive = &next
 }
 
 // notes is a copy for the status.

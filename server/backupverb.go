@@ -59,7 +59,7 @@ func Backup(ctx context.Context, a Admin, o BackupOptions) (*BackupResult, error
 		return nil, fmt.Errorf("%s backup: %w", o.Kind, err)
 	}
 	res := &BackupResult{
-		ID: m.ID, Reaches: m.Engine.LastCommit, Bytes: m.Bytes(),
+		ID: m.ID, Reaches: m.Reaches(), Bytes: m.Bytes(),
 		Waits: o.To == "-" && ConfirmMatters(o.Kind),
 	}
 	if o.To == "-" {
@@ -107,7 +107,7 @@ func ListBackups(dir string) (*BackupList, error) {
 	for _, x := range s.Sets {
 		l.Sets = append(l.Sets, ListedSet{
 			ID: x.ID, Group: x.Group, Kind: string(x.Engine.Kind), Bytes: x.Bytes(),
-			Reaches: x.Engine.LastCommit, Low: x.Engine.Low, High: x.Engine.High,
+			Reaches: x.Reaches(), Low: x.Engine.Low, High: x.Engine.High,
 			Compress: x.Compress, Encrypt: x.Encrypt,
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	TLS      TLSConfig      `toml:"tls"`
 	Outbound OutboundConfig `toml:"outbound"`
 	Log      LogConfig      `toml:"log"`
+	Backup   BackupConfig   `toml:"backup"`
 	Groups   []GroupConfig  `toml:"group"`
 
 	path string
@@ -95,6 +97,9 @@ type GroupConfig struct {
 	Dir       string   `toml:"dir"`
 	LogDir    string   `toml:"log_dir"`
 	Databases []string `toml:"databases"`
+	// Archive is a folder to which the log is copied, ArchiveEvery how often the current one.
+	Archive      string   `toml:"archive"`
+	ArchiveEvery Duration `toml:"archive_every"`
 
 	CacheBytes           int64 `toml:"cache_bytes"`
 	StreamBytes          int64 `toml:"stream_bytes"`
@@ -189,7 +194,7 @@ func (c *Config) setDefaults() {
 	if c.Outbound.MXPort == 0 {
 		c.Outbound.MXPort = 25
 	}
-	for _, p := range []*string{&c.TLS.Cert, &c.TLS.Key, &c.TLS.CA, &c.Log.File} {
+	for _, p := range []*string{&c.TLS.Cert, &c.TLS.Key, &c.TLS.CA, &c.Log.File, &c.Backup.To} {
 		*p = absolute(home, *p, "")
 	}
 	if len(c.Groups) == 0 {
@@ -200,6 +205,10 @@ func (c *Config) setDefaults() {
 		setString(&g.Name, "store")
 		g.Dir = absolute(c.Dir, g.Dir, g.Name)
 		g.LogDir = absolute(c.Dir, g.LogDir, g.Dir)
+		g.Archive = absolute(c.Dir, g.Archive, "")
+		if g.ArchiveEvery == 0 {
+			g.ArchiveEvery = Duration(30 * time.Second)
+		}
 		if len(g.Databases) == 0 {
 			g.Databases = []string{"priv1.edb"}
 		}
@@ -255,6 +264,9 @@ func (c *Config) check() error {
 		return errors.New("only one [[group]] is supported by this version")
 	}
 	if _, err := c.plaintextNetworks(); err != nil {
+		return err
+	}
+	if err := c.checkBackup(); err != nil {
 		return err
 	}
 	return c.Listen.check(c.TLS.Cert != "")

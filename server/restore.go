@@ -156,7 +156,9 @@ func (r *restore) run(ctx context.Context) (err error) {
 		}
 		logs = append(logs, dir)
 	}
-	logs = append(logs, r.o.Logs...)
+	for _, dir := range append(slices.Clone(r.o.Logs), r.g.Archive) {
+		logs = append(logs, r.archived(dir)...)
+	}
 	r.o.Say("Restoring from %s and %d sets that lead on from it.", r.base.ID, len(r.row.Logs))
 	_, err = ese.Restore(ctx, ese.RestoreOptions{
 		Info: r.base.Engine, Set: set, Logs: logs, Options: r.g.options(quietLogger()),
@@ -164,6 +166,22 @@ func (r *restore) run(ctx context.Context) (err error) {
 		Announce: r.announce, Progress: r.o.Progress,
 	})
 	return err
+}
+
+// archived is a folder with log files, and within it that of the log stream if it is an archive.
+func (r *restore) archived(dir string) (dirs []string) {
+	if dir == "" {
+		return nil
+	}
+	for _, d := range []string{dir, archiveFolder(dir, r.base.Engine.LogSignature)} {
+		if info, err := os.Stat(d); err == nil && info.IsDir() {
+			dirs = append(dirs, d)
+		}
+	}
+	if len(dirs) == 0 {
+		r.o.Say("There is no folder %s with log files.", dir)
+	}
+	return dirs
 }
 
 // folderOf is the folder of a set as the engine can read it.
@@ -181,15 +199,16 @@ func (r *restore) folderOf(ctx context.Context, x *backup.Set) (string, error) {
 	return to, x.Unpack(ctx, to, "", r.keys, nil)
 }
 
+// sayReaches is told once, before anything is written.
+const sayReaches = "This reaches %s, log position %v, and nothing later: %s."
+
 // announce says what will be reached, and why not more.
 func (r *restore) announce(p ese.RestorePlan) error {
-	last := "no commit"
+	last := "the state of " + r.base.Reaches().Local().Format(backup.TimeFormat)
 	if t := p.LastCommit; !t.IsZero() {
 		last = "the commit of " + t.Local().Format(backup.TimeFormat)
-	} else if t := r.base.Engine.LastCommit; !t.IsZero() {
-		last = "the commit of " + t.Local().Format(backup.TimeFormat)
 	}
-	r.o.Say("This reaches %s, log position %v, and nothing later: %s.", last, p.To, p.Why)
+	r.o.Say(sayReaches, last, p.To, p.Why)
 	if !p.NextCommit.IsZero() {
 		r.o.Say("The first commit left out is that of %s.",
 			p.NextCommit.Local().Format(backup.TimeFormat))

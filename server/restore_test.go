@@ -23,7 +23,15 @@ func backedUp(t *testing.T) (cfg *Config, sets string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Begun anew, with log files that are full soon.
+	if err := os.RemoveAll(cfg.Groups[0].Dir); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Groups[0].GenerationBytes = 64 << 10
 	c := visit(t, cfg)
+	if err := c.Do(t.Context(), OpDomainAdd, Name{"pillarbox.test"}, nil); err != nil {
+		t.Fatal(err)
+	}
 	addUser(t, c, "one@pillarbox.test")
 	sets = filepath.Join(t.TempDir(), "sets")
 	if _, err := Backup(t.Context(), c, BackupOptions{Kind: "full", To: sets}); err != nil {

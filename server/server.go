@@ -227,6 +227,9 @@ func (s *Server) serve(ctx context.Context) error {
 		defer stop()
 		s.wg.Go(func() { s.watchCertificate(watch) })
 	}
+	guard, stopGuard := context.WithCancel(ctx)
+	defer stopGuard()
+	s.guard(guard)
 	var err error
 	select {
 	case <-ctx.Done():
@@ -238,6 +241,16 @@ func (s *Server) serve(ctx context.Context) error {
 	_ = notify("STOPPING=1") // nobody is told that nobody could be told
 	s.drain()
 	return err
+}
+
+// guard keeps archive and schedule of backups.
+func (s *Server) guard(ctx context.Context) {
+	if s.cfg.Groups[0].Archive != "" {
+		s.wg.Go(func() { newArchiver(s.core).keep(ctx) })
+	}
+	if s.cfg.Backup.To != "" {
+		s.wg.Go(func() { s.core.keepSchedule(ctx) })
+	}
 }
 
 // drain ends all services at once and waits for them (mail.md 30).

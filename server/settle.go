@@ -10,7 +10,8 @@ import (
 )
 
 // settleConfig makes the config of another machine fit for the folder that it lies in: all data
-// are in this folder, the certificates under tls. A config that says so already stays as it is,
+// are in this folder, the certificates under tls, and neither schedule nor archive of backups is
+// taken over, which the other machine may still write. A config that says so already stays as it is,
 // with its comments.
 func settleConfig(at string) error {
 	text, err := os.ReadFile(at)
@@ -33,11 +34,14 @@ func settleConfig(at string) error {
 	if l, ok := doc["log"].(map[string]any); ok {
 		changed = dropAbsolute(l, "file") || changed
 	}
+	changed = drop(doc, "backup") || changed
 	groups, _ := doc["group"].([]any)
 	for _, g := range groups {
 		if g, ok := g.(map[string]any); ok {
 			changed = dropAbsolute(g, "dir") || changed
 			changed = dropAbsolute(g, "log_dir") || changed
+			// Two servers must not write into one archive.
+			changed = drop(g, "archive") || changed
 		}
 	}
 	if !changed {

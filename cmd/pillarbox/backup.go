@@ -20,6 +20,7 @@ type backupCmd struct {
 	Confirm      backupConfirmCmd      `cmd:"" help:"Say that a backup written to - is in a safe place."`
 	List         backupListCmd         `cmd:"" help:"List backups and the moments that can be reached."`
 	Verify       backupVerifyCmd       `cmd:"" help:"Prove every hash, and that no log is missing between backups."`
+	Drill        backupDrillCmd        `cmd:"" help:"Restore into a scratch folder and prove what came of it."`
 	Prune        backupPruneCmd        `cmd:"" help:"Remove backups that a retention rule does not need."`
 }
 
@@ -164,6 +165,37 @@ func (c *backupVerifyCmd) Run(e *env) error {
 		return fmt.Errorf("%d findings in %d backups: make a full backup now", len(wrong), sets)
 	}
 	return e.printf("%d backups are whole, and no log is missing between them\n", sets)
+}
+
+type backupDrillCmd struct {
+	From     string `required:"" help:"Folder of backups." placeholder:"DIR"`
+	Identity string `help:"File with age identities or the passphrase." placeholder:"FILE"`
+	Group    string `help:"Storage group." placeholder:"NAME"`
+	Scratch  string `help:"Where to make the scratch folder. Default: the system's temporary one." placeholder:"DIR"`
+}
+
+// Run drills, and leaves a note for status where there is a config.
+func (c *backupDrillCmd) Run(e *env) error {
+	bar := newProgress(os.Stderr, "drill")
+	res, err := server.Drill(e.ctx, server.DrillOptions{
+		From: c.From, Identity: c.Identity, Group: c.Group, Scratch: c.Scratch, Progress: bar.update,
+	})
+	bar.end()
+	note := server.NotedDrill{At: time.Now().UTC()}
+	if err != nil {
+		note.Reason = err.Error()
+	} else {
+		note.Messages = res.Messages
+		perr := e.printf("Passed in %v: %d accounts, %d mailboxes, %d messages, reaches %s\n",
+			res.Took.Round(time.Millisecond), res.Accounts, res.Mailboxes, res.Messages, res.Reaches)
+		if perr != nil {
+			return perr
+		}
+	}
+	if _, cerr := e.load(); cerr != nil && e.config == "" {
+		return err // a machine with backups only
+	}
+	return errors.Join(err, e.do(server.OpBackupDrill, note))
 }
 
 type backupPruneCmd struct {

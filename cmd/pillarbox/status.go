@@ -38,13 +38,32 @@ func (*statusCmd) Run(e *env) error {
 func printBackups(e *env, n *server.BackupNotes) error {
 	line := "none yet: pillarbox backup full --to DIR"
 	if full, ok := n.Last["full"]; ok {
-		line = fmt.Sprintf("%s; every moment since %s can be reached", full.ID, moment(full.LastCommit))
+		line = fmt.Sprintf("%s; every moment since %s can be reached", full.ID, moment(full.Reaches))
 	}
 	if err := e.printf("Full backup: %s\n", line); err != nil {
 		return err
 	}
 	if inc, ok := n.Last["incremental"]; ok {
 		if err := e.printf("Incremental: %s\n", inc.ID); err != nil {
+			return err
+		}
+	}
+	if f := n.Failure; f != nil {
+		if err := e.printf("Failed:      %s backup at %s: %s\n", f.Kind, moment(f.At), f.Reason); err != nil {
+			return err
+		}
+	}
+	if a := n.Archive; a != nil {
+		if err := e.printf("Archived:    %s %s\n", moment(a.At), a.Reason); err != nil {
+			return err
+		}
+	}
+	if d := n.Drill; d != nil {
+		how := fmt.Sprintf("passed with %d messages", d.Messages)
+		if d.Reason != "" {
+			how = "failed: " + d.Reason
+		}
+		if err := e.printf("Last drill:  %s %s\n", moment(d.At), how); err != nil {
 			return err
 		}
 	}

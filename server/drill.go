@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"pillarbox/ese/inspect"
+	"pillarbox/ese/vfs"
+	"pillarbox/store"
+)
+
+// DrillOptions are the flags of backup drill.
+type DrillOptions struct {
+	From, Identity, Group string
+	// Scratch is where the server is built, in a folder that is removed. Default: the system's
+	// temporary one.
+	Scratch  string
+	Progress func(done, total int64)
+}
+
+// DrillResult is what a restore drill found.
+type DrillResult struct {
+	Mailboxes int
+	Messages  int64
+	Accounts  int
+	Reaches   string
+	Took      time.Duration
+}
+
+// errDrill: what a backup gave back is not whole.
+var errDrill = errors.New("the restored server is not whole")
+
+// Drill restores the newest backup into a scratch folder and proves what came of it: every page
+// and index of the databases, every counter of the store, and the hash of every message.
+func Drill(ctx context.Context, o DrillOptions) (res *DrillResult, err error) {
+	begun := time.Now()
+	scratch, err := os.MkdirTemp(o.Scratch, "pillarbox-drill-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	res = &DrillResult{}
+	config, err := RestoreInto(ctx, filepath.Join(scratch, "server"), RestoreOptions{
+		From: o.From, Identity: o.Identity, Group: o.Group, Progress: o.Progress,
+		Say: func(format string, args ...any) {
+			if format == sayReaches {
+				res.Reaches = fmt.Sprint(args[0])
+			}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("drill: %w", err)
+	}
+	cfg, err := LoadConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("drill: %w", err)
+	}
+	if err := res.proveStore(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("drill: %w", err)
+	}
+	for _, name := range cfg.Groups[0].Databases {
+		if err := proveDatabase(ctx, absolute(cfg.Groups[0].Dir, name, "")); err != nil {
+			return nil, fmt.Errorf("drill: %w", err)
+		}
+	}
+	res.Took = time.Since(begun)
+	return res, nil
+}
+
+// proveStore recounts the store and reads every message.
+func (res *DrillResult) proveStore(ctx context.Context, cfg *Config) (err error) {
+	c, err := openCore(ctx, cfg, coreOptions{logger: quietLogger(), still: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	found, err := c.store.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%w: %d findings, the first: %s", errDrill, len(found), found[0])
+	}
+	res.Accounts = len(c.dir.Users())
+	return c.store.Mailboxes(func(id store.MailboxID) error {
+		m, err := c.store.Mailbox(id)
+		if err != nil {
+			return err
+		}
+		info, err := m.Info()
+		res.Mailboxes++
+		res.Messages += info.Messages
+		return err
+	})
+}
+
+// proveDatabase checks the structure of a database file.
+func proveDatabase(ctx context.Context, name string) (err error) {
+	f, err := vfs.OS().OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	report, err := inspect.Check(ctx, f, inspect.CheckOptions{})
+	if err != nil {
+		return err
+	}
+	if n := len(report.Findings); n > 0 {
+		return fmt.Errorf("%w: %s: %d findings, the first: %v", errDrill, name, n, report.Findings[0])
+	}
+	return nil
+}
