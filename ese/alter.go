@@ -74,10 +74,8 @@ func (tx *Tx) AddColumn(t *Table, def ColumnDef) (*Column, error) {
 		}
 		c.made = &tx.v
 		s = s.with(c)
-		if c.multi {
-			if err := tx.uses(t.db, featureMulti); err != nil {
-				return err
-			}
+		if err := tx.usesColumn(t.db, c); err != nil {
+			return err
 		}
 		if err := tx.storeColumn(t, s, c); err != nil {
 			return err

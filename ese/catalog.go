@@ -42,6 +42,7 @@ const (
 	colMulti      = 0x8
 	colDefault    = 0x10
 	colEscrow     = 0x20
+	colCompressed = 0x1000
 	idxUnique     = 0x1
 	idxAllowNulls = 0x2 | 0x4 | 0x8
 	idxPrimary    = 0x20

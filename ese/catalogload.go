@@ -128,7 +128,7 @@ func (db *Database) assemble(tx *Tx, s *storedTable) (*Table, error) {
 		c := &Column{
 			id: id, typ: ColumnType(r.pgno), name: r.name, notNil: r.flags&colNotNull != 0,
 			escrow: r.flags&colEscrow != 0, auto: r.flags&colAuto != 0,
-			multi: r.flags&colMulti != 0,
+			multi: r.flags&colMulti != 0, packed: r.flags&colCompressed != 0,
 		}
 		if r.flags&colDefault != 0 {
 			c.def = r.def

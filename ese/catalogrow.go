@@ -110,6 +110,7 @@ func (c *Column) row(t *Table, s *schema) catRow {
 	}
 	for flag, set := range map[uint32]bool{
 		colNotNull: c.notNil, colAuto: c.auto, colMulti: c.multi, colDefault: c.def != nil, colEscrow: c.escrow,
+		colCompressed: c.packed,
 	} {
 		if set {
 			r.flags |= flag

@@ -239,7 +239,7 @@ func (s *sim) openUp() error {
 			s.mk, err = s.db.Table("M")
 			return err
 		}
-		if s.tb, err = tx.CreateTable(s.db, simTable()); err != nil {
+		if s.tb, err = tx.CreateTable(s.db, simTable(s.seed)); err != nil {
 			return err
 		}
 		s.mk, err = tx.CreateTable(s.db, ese.TableDef{
@@ -276,14 +276,15 @@ func (s *sim) plant(f *vfs.Fault) {
 	s.fault = f.Inject(r)
 }
 
-func simTable() ese.TableDef {
+// simTable is the table of a run; every other one compresses its long values.
+func simTable(seed uint64) ese.TableDef {
 	return ese.TableDef{
 		Name: "T",
 		Columns: []ese.ColumnDef{
 			{Name: "ID", Type: ese.Long, NotNull: true},
 			{Name: "Age", Type: ese.Short},
 			{Name: "Name", Type: ese.Binary},
-			{Name: "Photo", Type: ese.LongBinary},
+			{Name: "Photo", Type: ese.LongBinary, Compressed: seed/4%2 == 1},
 			{Name: "Stream", Type: ese.LongLong},
 			{Name: "Sum", Type: ese.LongLong, Escrow: true},
 			{Name: "Tags", Type: ese.Binary, Tagged: true, MultiValued: true},

@@ -111,7 +111,7 @@ func (s *sim) ddl(x *simTx) {
 
 // makeTable makes a table with rows.
 func (s *sim) makeTable(x *simTx, name string, rows int) error {
-	def := simTable()
+	def := simTable(s.seed)
 	def.Name = name
 	t, err := x.tx.CreateTable(s.db, def)
 	if err != nil {

@@ -179,9 +179,5 @@ func (c *Cursor) Find(vals ...Value) (bool, error) {
 		return false, err
 	}
 	ok, err := c.c.Seek(k)
-	if err != nil || !ok || !bytes.HasPrefix(c.c.Key(), k) {
-		c.on = false
-		return false, err
-	}
-	return c.settle(ok, err)
+	return c.settle(ok && bytes.HasPrefix(c.c.Key(), k), err)
 }

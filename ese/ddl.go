@@ -66,10 +66,8 @@ func (tx *Tx) makeTable(t *Table) error {
 				return err
 			}
 		}
-		if c.multi {
-			if err := tx.uses(t.db, featureMulti); err != nil {
-				return err
-			}
+		if err := tx.usesColumn(t.db, c); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -53,5 +53,5 @@
 //
 // Goroutines: two per instance (clean-up, write-behind) and two of the log, and while it
 // recovers up to eight of redo; none with
-// Options.Manual. It does not compress, encrypt or replicate, and knows nothing of mail.
+// Options.Manual. It does not compress streams, encrypt or replicate, and knows nothing of mail.
 package ese

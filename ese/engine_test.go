@@ -28,6 +28,13 @@ func peopleDef() ese.TableDef {
 	}
 }
 
+// photosDef is peopleDef with photos that are compressed, or not.
+func photosDef(compressed bool) ese.TableDef {
+	def := peopleDef()
+	def.Columns[4].Compressed = compressed
+	return def
+}
+
 func col(t *testing.T, tb *ese.Table, name string) *ese.Column {
 	t.Helper()
 	c, err := tb.Column(name)

@@ -15,7 +15,10 @@ const (
 	// featureMulti: multi-valued columns.
 	featureMulti = 1 << 1
 
-	knownFeatures = featureSchema | featureMulti
+	// featureCompressed: columns whose values are compressed.
+	featureCompressed = 1 << 2
+
+	knownFeatures = featureSchema | featureMulti | featureCompressed
 )
 
 // checkVersion refuses a file with features that this version lacks.
@@ -35,6 +38,21 @@ func (db *Database) checkVersion(tx *Tx) error {
 		return fmt.Errorf("%s: %w", db.name, ErrNewerFormat)
 	}
 	return nil
+}
+
+// usesColumn notes in the file what older versions do not know of a column.
+func (tx *Tx) usesColumn(db *Database, c *Column) error {
+	var features int64
+	if c.multi {
+		features |= featureMulti
+	}
+	if c.packed {
+		features |= featureCompressed
+	}
+	if features == 0 {
+		return nil
+	}
+	return tx.uses(db, features)
 }
 
 // uses notes in the file that it holds what older versions do not know.

@@ -28,6 +28,7 @@ type Instance struct {
 	versions *version.Store
 	env      *btree.Env
 	views    sync.Pool // of *Tx, for View
+	packers  sync.Pool // of *record.Compressor
 	trees    sync.Map  // version.TreeID -> *btree.Tree
 
 	openMu sync.Mutex // one opening or closing at a time

@@ -27,6 +27,10 @@ type LongValue struct {
 	edits  uint64 // of the transaction, when the row was read
 	own    bool   // locked, with one reference: chunks may be changed in place
 	buf    []byte
+	plain  []byte // room for a compressed chunk
+	// While the transaction's edits stand at heldEdits, buf is the chunk at held-1. 0: none.
+	held      int64
+	heldEdits uint64
 }
 
 // OpenLong opens a long column of the row with the primary key, to be read and, in a
@@ -71,8 +75,11 @@ func (l *LongValue) reload() error {
 
 // take finds the value in a row.
 func (l *LongValue) take(v *RowView) error {
-	b, sep, _ := v.field(l.c)
-	l.edits, l.own, l.lid = l.tx.v.Edits(), false, 0
+	b, sep, _, err := v.value(l.c)
+	if err != nil {
+		return err
+	}
+	l.edits, l.own, l.lid, l.held = l.tx.v.Edits(), false, 0, 0
 	if !sep {
 		l.inline, l.size = slices.Clone(b), int64(len(b))
 		return nil
@@ -129,13 +136,44 @@ func (l *LongValue) chunk(off int64) (b []byte, from int64, err error) {
 	}
 	step := l.step()
 	from = off / step * step
-	var ok bool
-	l.buf, ok, err = l.t.lv.Load().Get(&l.tx.v, l.key(from), l.buf[:0])
-	if want := min(step, l.size-from); err == nil && (!ok || int64(len(l.buf)) != want) {
-		err = fmt.Errorf("table %s: long value %d: %d bytes at %d, not %d: run the integrity check",
-			l.t.Name(), l.lid, len(l.buf), from, want)
+	if l.held == from+1 && l.heldEdits == l.tx.v.Edits() {
+		return l.buf, from, nil
+	}
+	if err = l.load(from, min(step, l.size-from)); err == nil {
+		l.held, l.heldEdits = from+1, l.tx.v.Edits()
 	}
 	return l.buf, from, err
+}
+
+// load reads the chunk at from, of which there are want bytes.
+func (l *LongValue) load(from, want int64) error {
+	var ok bool
+	var err error
+	l.held = 0
+	l.buf, ok, err = l.t.lv.Load().Get(&l.tx.v, l.key(from), l.buf[:0])
+	if err == nil && !ok {
+		err = errors.New("it is missing")
+	}
+	if err == nil && int64(len(l.buf)) < want {
+		if l.plain, err = expandChunk(l.plain[:0], l.buf, int(want)); err == nil {
+			l.buf, l.plain = l.plain, l.buf
+		}
+	}
+	if err == nil && int64(len(l.buf)) != want {
+		err = fmt.Errorf("it has %d bytes, not %d", len(l.buf), want)
+	}
+	if err != nil {
+		return fmt.Errorf("table %s: long value %d: chunk at %d: %w: run the integrity check",
+			l.t.Name(), l.lid, from, err)
+	}
+	return nil
+}
+
+// store returns a chunk as it is to be stored, in memory that the next use of the value
+// takes again.
+func (l *LongValue) store(data []byte) (stored []byte) {
+	stored, l.plain = l.t.chunk(l.c.packed, l.plain, data)
+	return stored
 }
 
 func (l *LongValue) step() int64 { return int64(chunkSize(l.t.db.in.o.PageSize)) }
@@ -223,7 +261,7 @@ func (l *LongValue) Truncate(size int64) error {
 		if from := size / step * step; size > from {
 			b, _, err := l.chunk(from)
 			if err == nil {
-				err = l.t.lv.Load().Replace(&l.tx.v, l.key(from), slices.Clone(b[:size-from]))
+				err = l.t.lv.Load().Replace(&l.tx.v, l.key(from), l.store(b[:size-from]))
 			}
 			if err != nil {
 				return err
@@ -294,12 +332,13 @@ func (l *LongValue) claim() error {
 
 // separate gives the row a long value of its own with the same content.
 func (l *LongValue) separate() error {
-	id, err := l.t.writeLV(l.tx, nil)
+	id, err := l.t.writeLV(l.tx, nil, false)
 	if err != nil {
 		return err
 	}
 	src := *l
-	l.lid, l.inline, l.buf, l.size, l.own = lidOf(id), nil, nil, src.size, true
+	l.lid, l.inline, l.size, l.own = lidOf(id), nil, src.size, true
+	l.buf, l.plain, l.held = nil, nil, 0 // src has them now
 	for off := int64(0); off < src.size; off += l.step() {
 		b, _, err := src.chunk(off)
 		if err != nil {
@@ -308,7 +347,7 @@ func (l *LongValue) separate() error {
 		if src.lid == 0 {
 			b = b[off:min(off+l.step(), src.size)]
 		}
-		if err := l.t.lv.Load().Insert(&l.tx.v, l.key(off), b); err != nil {
+		if err := l.t.lv.Load().Insert(&l.tx.v, l.key(off), l.store(b)); err != nil {
 			return err
 		}
 	}
@@ -341,14 +380,9 @@ func (l *LongValue) put(p []byte, off, was int64) (int, error) {
 	k := int(min(int64(len(p)), from+step-off))
 	lv := l.t.lv.Load()
 	if from >= was { // a new chunk; what is before off was filled
-		return k, lv.Insert(&l.tx.v, l.key(from), p[:k])
+		return k, lv.Insert(&l.tx.v, l.key(from), l.store(p[:k]))
 	}
-	var err error
-	var ok bool
-	if l.buf, ok, err = lv.Get(&l.tx.v, l.key(from), l.buf[:0]); err == nil && !ok {
-		err = fmt.Errorf("long value %d: no chunk at %d: run the integrity check", l.lid, from)
-	}
-	if err != nil {
+	if err := l.load(from, min(step, was-from)); err != nil {
 		return 0, err
 	}
 	at := int(off - from)
@@ -357,7 +391,7 @@ func (l *LongValue) put(p []byte, off, was int64) (int, error) {
 	} else {
 		copy(l.buf[at:], p[:k])
 	}
-	return k, lv.Replace(&l.tx.v, l.key(from), l.buf)
+	return k, lv.Replace(&l.tx.v, l.key(from), l.store(l.buf))
 }
 
 // storeSize notes a new size in the root.
@@ -371,8 +405,10 @@ func (l *LongValue) storeSize(was int64) error {
 // Share gives a long column the value that it has in another row of the table, which the
 // transaction sees: a long one is not copied, both rows refer to it until one changes.
 func (r *Row) Share(c *Column, from *RowView) *Row {
-	b, sep, ok := from.field(c)
+	b, sep, ok, err := from.value(c)
 	switch {
+	case err != nil:
+		return r.Set(c, Value{kind: kindShared}) // refused when it is stored
 	case !ok:
 		return r.Set(c, Null())
 	case !sep:

@@ -24,8 +24,8 @@ func lidOf(b []byte) uint32 {
 	return binary.LittleEndian.Uint32(b)
 }
 
-// writeLV stores a long value and returns its id as records hold it.
-func (t *Table) writeLV(tx *Tx, data []byte) ([]byte, error) {
+// writeLV stores a long value, compressed or as it is, and returns its id as records hold it.
+func (t *Table) writeLV(tx *Tx, data []byte, packed bool) ([]byte, error) {
 	lv := t.lv.Load()
 	if lv == nil {
 		return nil, fmt.Errorf("table %s has no long-value tree: %w", t.Name(), ErrSchema)
@@ -41,10 +41,13 @@ func (t *Table) writeLV(tx *Tx, data []byte) ([]byte, error) {
 	if err := lv.Insert(&tx.v, key, root); err != nil {
 		return nil, err
 	}
+	var buf []byte
 	step := chunkSize(t.db.in.o.PageSize)
 	for off := 0; off < len(data); off += step {
 		k := binary.BigEndian.AppendUint32(key[:4:4], uint32(off))
-		if err := lv.Insert(&tx.v, k, data[off:min(off+step, len(data))]); err != nil {
+		var chunk []byte
+		chunk, buf = t.chunk(packed, buf, data[off:min(off+step, len(data))])
+		if err := lv.Insert(&tx.v, k, chunk); err != nil {
 			return nil, err
 		}
 	}
@@ -60,7 +63,7 @@ func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
 	if t.lv.Load() == nil || lid == 0 {
 		return dst, fmt.Errorf("table %s: malformed long-value id %x", t.Name(), id)
 	}
-	size, found := -1, 0
+	size, before := -1, len(dst)
 	err := t.eachLV(tx, lid, func(key, data []byte) error {
 		if len(key) == 4 {
 			if len(data) < 8 {
@@ -69,11 +72,13 @@ func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
 			size = int(binary.LittleEndian.Uint32(data[4:]))
 			return nil
 		}
-		found += len(data)
-		dst = append(dst, data...)
+		var err error
+		if dst, err = expandChunk(dst, data, t.chunkRange(key, size)); err != nil {
+			return fmt.Errorf("table %s: long value %d: %w: run the integrity check", t.Name(), lid, err)
+		}
 		return nil
 	})
-	if err == nil && found != size {
+	if found := len(dst) - before; err == nil && found != size {
 		err = fmt.Errorf("table %s: long value %d has %d bytes, its root says %d", t.Name(), lid, found, size)
 	}
 	return dst, err

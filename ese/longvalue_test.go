@@ -25,13 +25,15 @@ func pattern(n, seed int) []byte {
 // Random writes, appends, cuts and reads of a long value in pieces, against bytes in memory.
 func TestLongValueModel(t *testing.T) {
 	for i, page := range []int{4096, 8192, 16384, 32768} {
-		t.Run(fmt.Sprint(page), func(t *testing.T) { longModel(t, page, uint64(i)) })
+		for _, packed := range []bool{false, true} {
+			t.Run(fmt.Sprint(page, packed), func(t *testing.T) { longModel(t, page, uint64(i), packed) })
+		}
 	}
 }
 
-func longModel(t *testing.T, page int, seed uint64) {
+func longModel(t *testing.T, page int, seed uint64, packed bool) {
 	g := esetest.Open(t, ese.Options{PageSize: page, CacheBytes: 16 * int64(page)})
-	tb := newTable(t, g, g.Database("a.edb"), peopleDef())
+	tb := newTable(t, g, g.Database("a.edb"), photosDef(packed))
 	fill(t, g, tb, 1, 2, nil)
 	rng := rand.New(rand.NewPCG(seed, 8))
 	var model []byte

@@ -38,7 +38,11 @@ func (r *Row) values(c *Column, vals []Value, arena []byte) ([]byte, []record.Fi
 		if arena, err = r.store(c, v, arena); err != nil {
 			return arena, nil, err
 		}
-		out = append(out, record.FieldValue{Data: arena[n:len(arena):len(arena)]})
+		m := record.FieldValue{Data: arena[n:len(arena):len(arena)]}
+		if len(out) == 0 { // no other may be
+			arena, m.Data, m.Compressed = r.compress(c, arena, m.Data)
+		}
+		out = append(out, m)
 	}
 	return arena, out, nil
 }
@@ -58,6 +62,9 @@ func (v *RowView) stored(c *Column) []record.Tagged {
 
 // fieldAt finds the bytes of a column's n-th value.
 func (v *RowView) fieldAt(c *Column, n int) (b []byte, sep, ok bool) {
+	if c.packed && v.rec.Present(c.id) {
+		return v.unpacked(c, n)
+	}
 	if !c.multi || !v.rec.Present(c.id) {
 		if n > 0 || c.multi && c.def == nil {
 			return nil, false, false
@@ -69,6 +76,15 @@ func (v *RowView) fieldAt(c *Column, n int) (b []byte, sep, ok bool) {
 		return nil, false, false
 	}
 	return vals[n].Data, vals[n].Separated, true
+}
+
+// valueAt is fieldAt with the error of a compressed value.
+func (v *RowView) valueAt(c *Column, n int) (b []byte, sep, ok bool, err error) {
+	if c.packed {
+		return v.unpack(nil, c, n)
+	}
+	b, sep, ok = v.fieldAt(c, n)
+	return b, sep, ok, nil
 }
 
 // Count is the number of a column's values: 0 for NULL, above 1 in multi-valued columns only.
@@ -102,6 +118,9 @@ func (v *RowView) BytesAt(c *Column, n int) []byte {
 
 // BlobAt appends the n-th value of a long column to dst, wherever it is kept.
 func (v *RowView) BlobAt(c *Column, n int, dst []byte) ([]byte, error) {
+	if c.packed {
+		return v.unpackBlob(c, n, dst)
+	}
 	b, sep, ok := v.fieldAt(c, n)
 	if !ok || !sep {
 		return append(dst, b...), nil
@@ -114,7 +133,7 @@ func (v *RowView) keepValues(c *Column) []record.FieldValue {
 	vals := v.stored(c)
 	out := make([]record.FieldValue, len(vals))
 	for i, t := range vals {
-		out[i] = record.FieldValue{Data: t.Data, Separated: t.Separated}
+		out[i] = record.FieldValue{Data: t.Data, Separated: t.Separated, Compressed: t.Compressed && !t.Separated}
 	}
 	return out
 }

@@ -14,14 +14,14 @@ import (
 	"pillarbox/ese/esetest"
 )
 
-func tagDef() ese.TableDef {
+func tagDef(compressed bool) ese.TableDef {
 	return ese.TableDef{
 		Name: "Tags",
 		Columns: []ese.ColumnDef{
 			{Name: "ID", Type: ese.Long, NotNull: true},
 			{Name: "Tag", Type: ese.Text, Tagged: true, MultiValued: true},
 			{Name: "Num", Type: ese.Long, Tagged: true, MultiValued: true},
-			{Name: "Note", Type: ese.LongBinary, MultiValued: true},
+			{Name: "Note", Type: ese.LongBinary, MultiValued: true, Compressed: compressed},
 			{Name: "Kind", Type: ese.Short},
 		},
 		Indexes: []ese.IndexDef{
@@ -50,12 +50,13 @@ type tagModel struct {
 // Rows with several values, at random: what was stored is read, and each index shows each
 // value.
 func TestMultiValues(t *testing.T) {
-	for i, page := range []int{4096, 8192, 16384, 32768} {
-		t.Run(fmt.Sprint(page), func(t *testing.T) {
+	for i, page := range []int{4096, 8192, 16384, 32768, 4096, 16384} {
+		compressed := i >= 4
+		t.Run(fmt.Sprint(page, compressed), func(t *testing.T) {
 			g := esetest.Open(t, ese.Options{PageSize: page, CacheBytes: 16 * int64(page)})
 			m := &tagModel{
 				t: t, rng: rand.New(rand.NewPCG(uint64(i), 4)), rows: map[int]tagRow{},
-				tb: newTable(t, g, g.Database("a.edb"), tagDef()),
+				tb: newTable(t, g, g.Database("a.edb"), tagDef(compressed)),
 			}
 			for round := range 12 {
 				m.round(g)
@@ -69,7 +70,7 @@ func TestMultiValues(t *testing.T) {
 			}
 			ddl(t, g, func(tx *ese.Tx) error { return tx.DropIndex(m.tb, "Tag") })
 			ddl(t, g, func(tx *ese.Tx) error {
-				_, err := tx.AddIndex(m.tb, tagDef().Indexes[1])
+				_, err := tx.AddIndex(m.tb, tagDef(compressed).Indexes[1])
 				return err
 			})
 			x, err := m.tb.Index("Tag")
@@ -213,7 +214,7 @@ func (m *tagModel) compare(g *esetest.Group) {
 func TestMultiValuesRefused(t *testing.T) {
 	g := esetest.Open(t, ese.Options{})
 	db := g.Database("a.edb")
-	tb := newTable(t, g, db, tagDef())
+	tb := newTable(t, g, db, tagDef(false))
 	id, num, kind := col(t, tb, "ID"), col(t, tb, "Num"), col(t, tb, "Kind")
 	row := func(n int, vals ...ese.Value) *ese.Row {
 		return tb.NewRow().Set(id, ese.Int(n)).SetValues(num, vals...)
@@ -242,7 +243,7 @@ func TestMultiValuesRefused(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	prim := tagDef()
+	prim := tagDef(false)
 	prim.Name, prim.Indexes[0].Columns[0].Name = "P", "Num"
 	if _, err := tx.CreateTable(db, prim); !errors.Is(err, ese.ErrSchema) {
 		t.Errorf("several values in the primary key: %v", err)

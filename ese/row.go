@@ -62,8 +62,21 @@ type RowView struct {
 
 // IsNull tells that the column has no value.
 func (v *RowView) IsNull(c *Column) bool {
+	if c.packed && v.rec.Present(c.id) {
+		_, ok := v.packed(c, 0)
+		return !ok
+	}
 	_, _, ok := v.field(c)
 	return !ok
+}
+
+// value is field with the error of a compressed value.
+func (v *RowView) value(c *Column) (b []byte, sep, ok bool, err error) {
+	if c.packed {
+		return v.unpack(nil, c, 0)
+	}
+	b, sep, ok = v.field(c)
+	return b, sep, ok, nil
 }
 
 // field finds a column's bytes; sep is set when they are the id of a long value.
@@ -76,6 +89,8 @@ func (v *RowView) field(c *Column) (b []byte, sep, ok bool) {
 		b, ok = v.rec.Fixed(v.t.s.Load().layout, c.id)
 	case c.id.IsVar():
 		b, ok = v.rec.Var(c.id)
+	case c.packed:
+		return v.unpacked(c, 0)
 	case c.multi:
 		return v.fieldAt(c, 0)
 	default:
@@ -100,7 +115,7 @@ func (v *RowView) Bool(c *Column) bool { return v.Int(c) != 0 }
 func (v *RowView) Float(c *Column) float64 { return math.Float64frombits(uint64(v.Int(c))) }
 
 // Bytes is the value of a Binary, Text or GUID column, or of a long column that lies in the
-// record; it lies in the view's memory. Use Blob for long columns.
+// record; it lies in the view's memory, if it is not compressed. Use Blob for long columns.
 func (v *RowView) Bytes(c *Column) []byte {
 	b, sep, ok := v.field(c)
 	if !ok || sep {
@@ -114,6 +129,9 @@ func (v *RowView) String(c *Column) string { return string(v.Bytes(c)) }
 
 // Blob appends the value of a long column to dst, wherever it is kept.
 func (v *RowView) Blob(c *Column, dst []byte) ([]byte, error) {
+	if c.packed {
+		return v.unpackBlob(c, 0, dst)
+	}
 	b, sep, ok := v.field(c)
 	if !ok || !sep {
 		return append(dst, b...), nil
@@ -180,13 +198,13 @@ func (r *Row) encode(tx *Tx, old *RowView) (rec []byte, dropped []uint32, err er
 		if f.Null && c.def == nil {
 			continue
 		}
-		f.Data = arena[n:len(arena):len(arena)]
+		arena, f.Data, f.Compressed = r.compress(c, arena, arena[n:len(arena):len(arena)])
 		fields = append(fields, f)
 	}
 	if old != nil {
 		dropped = old.separated(fields)
 	}
-	rec, err = r.fit(tx, s.layout, fields)
+	rec, err = r.fit(tx, s, fields)
 	return rec, dropped, err
 }
 
@@ -233,6 +251,12 @@ func (v *RowView) keep(c *Column, f *record.Field) bool {
 	if c.multi && v.Count(c) > 1 {
 		f.Values = v.keepValues(c)
 		return true
+	}
+	if c.packed {
+		tg, ok := v.packed(c, 0)
+		f.Data, f.Separated, f.Compressed = tg.Data, tg.Separated, tg.Compressed
+		f.Null = !ok && c.def != nil && v.rec.Present(c.id)
+		return ok || f.Null
 	}
 	if c.def == nil {
 		var ok bool
@@ -291,12 +315,12 @@ func maxShort(c *Column) int {
 
 // fit moves long values out of the record: all above maxInlineLong, then the longest until
 // the record fits its half page.
-func (r *Row) fit(tx *Tx, layout *record.Layout, fields []record.Field) ([]byte, error) {
+func (r *Row) fit(tx *Tx, s *schema, fields []record.Field) ([]byte, error) {
 	limit := r.t.maxRecord()
 	for {
-		data, separated := longest(fields)
-		if data == nil || len(*data) <= maxInlineLong {
-			rec, err := layout.Encode(r.rec[:0], fields, r.t.db.in.largePages())
+		id, m := longest(fields)
+		if id == 0 || len(*m.data) <= maxInlineLong {
+			rec, err := s.layout.Encode(r.rec[:0], fields, r.t.db.in.largePages())
 			if err == nil && len(rec) <= limit {
 				r.rec = rec
 				return rec, nil
@@ -304,35 +328,59 @@ func (r *Row) fit(tx *Tx, layout *record.Layout, fields []record.Field) ([]byte,
 			if err != nil && !errors.Is(err, record.ErrTooBig) {
 				return nil, err
 			}
-			if data == nil {
+			if id == 0 {
 				return nil, fmt.Errorf("row of table %s: %w", r.t.Name(), ErrTooBig)
 			}
 		}
-		lid, err := r.t.writeLV(tx, *data)
-		if err != nil {
+		if err := r.separate(tx, s.column(id), m); err != nil {
 			return nil, err
 		}
-		*data, *separated = lid, true
 	}
 }
 
-// longest finds the longest value that may leave the record, nil when there is none.
-func longest(fields []record.Field) (data *[]byte, separated *bool) {
-	const worth = 8 // what is shorter takes as much room outside
+// separate moves a value out of the record.
+func (r *Row) separate(tx *Tx, c *Column, m movable) error {
+	data := *m.data
+	if *m.compressed {
+		var err error
+		if data, err = record.Decompress(nil, data); err != nil {
+			return fmt.Errorf("column %s of %s: %w", c.name, r.t.Name(), err)
+		}
+	}
+	lid, err := r.t.writeLV(tx, data, c.packed)
+	if err != nil {
+		return err
+	}
+	*m.data, *m.separated, *m.compressed = lid, true, false
+	return nil
+}
+
+// movable is a value that may leave the record.
+type movable struct {
+	data                  *[]byte
+	separated, compressed *bool
+}
+
+// longest finds the longest value that may leave the record, and its column: 0 when there is
+// none.
+func longest(fields []record.Field) (id record.ColumnID, m movable) {
+	most := 8 // what is shorter takes as much room outside
 	for i := range fields {
 		f := &fields[i]
 		if !f.LongValue {
 			continue
 		}
-		if len(f.Values) == 0 && !f.Separated && len(f.Data) > worth && (data == nil || len(f.Data) > len(*data)) {
-			data, separated = &f.Data, &f.Separated
+		if len(f.Values) == 0 && !f.Separated && len(f.Data) > most {
+			id, most = f.ID, len(f.Data)
+			m = movable{&f.Data, &f.Separated, &f.Compressed}
 		}
 		for k := range f.Values {
-			m := &f.Values[k]
-			if !m.Separated && len(m.Data) > worth && (data == nil || len(m.Data) > len(*data)) {
-				data, separated = &m.Data, &m.Separated
+			v := &f.Values[k]
+			if !v.Separated && len(v.Data) > most {
+				id, most = f.ID, len(v.Data)
+				m = movable{&v.Data, &v.Separated, &v.Compressed}
 			}
 		}
 	}
-	return data, separated
+	return id, m
 }

@@ -22,6 +22,10 @@ type ColumnDef struct {
 	// MultiValued lets a row have several values in a tagged or long column (Row.SetValues). An
 	// index has an entry for each value of its first such column.
 	MultiValued bool
+	// Compressed stores the values of a LongBinary or LongText compressed where that takes less:
+	// 7 bits a character when all are ASCII (also in UTF-16), and XPRESS from 1 KiB on. What is
+	// in an index, or is changed often in small pieces, is better left as it is.
+	Compressed bool
 	// Escrow makes an integer of 4 or 8 bytes a sum that many transactions may add to at the
 	// same time (Tx.Add). It is never NULL, 0 when not set, and in no index.
 	Escrow bool
@@ -69,6 +73,7 @@ type Column struct {
 	escrow bool
 	auto   bool
 	multi  bool
+	packed bool   // values are compressed where that saves space
 	def    []byte // what rows without the column have; nil: NULL
 	life
 }
@@ -202,6 +207,14 @@ func classOf(id record.ColumnID) int {
 		return 1
 	}
 	return 2
+}
+
+// column finds a column by its id.
+func (s *schema) column(id record.ColumnID) *Column {
+	i, _ := slices.BinarySearchFunc(s.byID, id, func(c *Column, id record.ColumnID) int {
+		return cmp.Compare(c.id, id)
+	})
+	return s.byID[i]
 }
 
 // newSchema is the schema of a table without columns.

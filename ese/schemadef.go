@@ -13,6 +13,9 @@ func checkColumn(c *ColumnDef) error {
 	if c.MultiValued && !c.Tagged && !c.Type.IsLong() {
 		return fmt.Errorf("%w: multi-valued column %s is not tagged", ErrSchema, c.Name)
 	}
+	if c.Compressed && !c.Type.IsLong() {
+		return fmt.Errorf("%w: compressed column %s is no LongBinary or LongText", ErrSchema, c.Name)
+	}
 	if c.Escrow || c.AutoIncrement {
 		switch c.Type {
 		case Long, UnsignedLong, LongLong, UnsignedLongLong, Currency:
@@ -56,6 +59,7 @@ func (c *ColumnDef) column(s *schema) (*Column, error) {
 	return &Column{
 		id: id, typ: c.Type, name: c.Name, def: def, escrow: c.Escrow, auto: c.AutoIncrement,
 		multi:  c.MultiValued,
+		packed: c.Compressed,
 		notNil: c.NotNull || c.Escrow || c.AutoIncrement,
 	}, err
 }

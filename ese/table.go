@@ -25,9 +25,12 @@ func (x *Index) key(dst []byte, v *RowView) (key []byte, ok bool, err error) {
 func (x *Index) keyAt(dst []byte, v *RowView, expand *Column, n int) (key []byte, ok bool, err error) {
 	key = dst
 	for i, c := range x.cols {
-		b, sep, has := v.field(c)
+		b, sep, has, err := v.value(c)
 		if c == expand {
-			b, sep, has = v.fieldAt(c, n)
+			b, sep, has, err = v.valueAt(c, n)
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("index %s: %w", x.name, err)
 		}
 		if sep {
 			return nil, false, fmt.Errorf("index %s: %w: column %s is too long", x.name, ErrTooBig, c.name)

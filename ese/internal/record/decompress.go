@@ -69,10 +69,13 @@ type lz77 struct {
 	halfAt int
 }
 
+// errEnds reports a stream that ends before the value does.
+var errEnds = corrupt("compressed value ends early")
+
 // take returns the next n bytes as a number.
 func (z *lz77) take(n int) (int, error) {
 	if len(z.in)-z.at < n {
-		return 0, corrupt("compressed value ends early")
+		return 0, errEnds
 	}
 	v := 0
 	for i := range n {
@@ -97,11 +100,11 @@ func unpackLZ77(dst, in []byte, size int) ([]byte, error) {
 		}
 		flagCount--
 		if flags>>flagCount&1 == 0 {
-			v, err := z.take(1)
-			if err != nil {
-				return nil, err
+			if z.at >= len(z.in) {
+				return nil, errEnds
 			}
-			dst = append(dst, byte(v))
+			dst = append(dst, z.in[z.at])
+			z.at++
 			continue
 		}
 		distance, length, err := z.match()
@@ -112,9 +115,12 @@ func unpackLZ77(dst, in []byte, size int) ([]byte, error) {
 			return nil, corrupt("match of %d bytes, %d back, at %d of %d",
 				length, distance, len(dst)-start, size)
 		}
-		// Byte by byte: a match may overlap what it produces.
-		for range length {
-			dst = append(dst, dst[len(dst)-distance])
+		// A match may overlap what it produces: then no more than that at a time.
+		for length > 0 {
+			from := len(dst) - distance
+			k := min(length, distance)
+			dst = append(dst, dst[from:from+k]...)
+			length -= k
 		}
 	}
 	return dst, nil

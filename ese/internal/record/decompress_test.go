@@ -8,34 +8,18 @@ import (
 	"testing"
 )
 
-// pack7 is the inverse of unpack7, for tests.
-func pack7(scheme byte, chars []byte) []byte {
-	out := []byte{0}
-	var window, held uint
-	for _, c := range chars {
-		window |= uint(c) << held
-		for held += 7; held >= 8; held -= 8 {
-			out = append(out, byte(window))
-			window >>= 8
-		}
-	}
-	used := byte(8)
-	if held > 0 {
-		out = append(out, byte(window))
-		used = byte(held)
-	}
-	out[0] = scheme<<3 | (used - 1)
-	return out
-}
-
 func TestDecompress7Bit(t *testing.T) {
 	for n := 1; n < 40; n++ {
 		text := []byte(strings.Repeat("Hello, World~", 4)[:n])
-		got, err := Decompress([]byte(">"), pack7(schemeASCII7, text))
+		got, err := Decompress([]byte(">"), pack7(nil, text, schemeASCII7))
 		if err != nil || string(got) != ">"+string(text) {
 			t.Fatalf("ascii, %d characters: %q, %v", n, got, err)
 		}
-		got, err = Decompress(nil, pack7(schemeUnicode7, text))
+		var wide []byte
+		for _, c := range text {
+			wide = append(wide, c, 0)
+		}
+		got, err = Decompress(nil, pack7(nil, wide, schemeUnicode7))
 		if err != nil || len(got) != 2*n || got[0] != text[0] || got[1] != 0 || got[2*n-2] != text[n-1] {
 			t.Fatalf("unicode, %d characters: %q, %v", n, got, err)
 		}

@@ -30,6 +30,8 @@ type Field struct {
 type FieldValue struct {
 	Data      []byte
 	Separated bool
+	// Compressed is as in Field; only the first of several values may be.
+	Compressed bool
 }
 
 // Layout is the place of a table's fixed columns.
@@ -273,7 +275,7 @@ func (f *Field) header(largePage bool) (header byte, written bool) {
 	if f.LongValue {
 		header |= headerLong
 	}
-	if f.Compressed {
+	if f.Compressed && len(f.Values) == 0 || len(f.Values) > 0 && f.Values[0].Compressed {
 		header |= headerPacked
 	}
 	if len(f.Values) > 0 {
