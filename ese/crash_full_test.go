@@ -89,9 +89,9 @@ func (s *sim) squeeze() {
 		s.full = false
 		s.disk.SetCapacity(0)
 		s.counts.full.Back++
-		// Where nobody asks it looks for space once a second.
+		// Where nobody asks it looks for space once a second, after the log was flushed.
 		s.now = s.now.Add(2 * time.Second)
-		if err := s.in.Step(5); err != nil {
+		if err := errors.Join(s.in.Step(0), s.in.Step(5)); err != nil {
 			s.fatal("with space again: %v", err)
 		}
 	}
