@@ -10,7 +10,7 @@ SEEDS    ?= 1000
 FUZZTIME ?= 20s
 BENCH    ?= .
 
-.PHONY: all build run test check race crash mutants kill soak memory fuzz bench enginebench mailbench clean
+.PHONY: all build run test check race crash drill mutants kill soak memory fuzz bench enginebench mailbench clean
 
 all: build
 
@@ -40,6 +40,11 @@ race:
 # Power cuts on the simulated disk, SEEDS of them in each of engine, store and transport.
 crash:
 	$(GO) test -count=1 -timeout 4h -run Crash ./ese ./store/crashtest ./transport -seeds $(SEEDS)
+
+# Databases damaged by seed and repaired: each row saved or named as lost.
+CASES ?= 1000
+drill:
+	$(GO) test -count=1 -timeout 4h -v -run Drill ./ese/offline -args -cases $(CASES)
 
 # Known bugs planted in a copy of the engine: the simulation must find each.
 mutants:

@@ -387,7 +387,8 @@ func (db *Database) readHeader() error {
 	if err != nil {
 		return err
 	}
-	if sh.Signature != h.Signature {
+	// A rebuilt database has a signature of its own, and its stream file is as before.
+	if sh.Signature != h.StreamSignature {
 		return fmt.Errorf("%s and %s do not belong together: %w", db.path, db.stream.Name, ErrWrongSignature)
 	}
 	db.header = h

@@ -23,6 +23,14 @@ const usage = `Usage:
   eseutil /g  FILE     integrity of a database that was closed clean
   eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i]
                        soft recovery; /i goes on without databases that are missing
+  eseutil /p  FILE [/t TEMP] [/k]
+                       repair: saves all that can be read, lists what is lost in
+                       FILE.repair.txt and FILE.repair.json, keeps FILE.old
+  eseutil /d  FILE [/t TEMP] [/p]
+                       offline defragmentation
+  eseutil /y  FILE /d DEST
+                       copy
+With /k (/p) and /p (/d) the new file stays at TEMP (FILE.new) and FILE as it is.
 
 Options of all modes: /o no banner, --json the result as JSON.
 A minus sign may stand for the slash. Files in use are read as they stand; what
@@ -62,6 +70,13 @@ func modes() []mode {
 			return report.Integrity(ctx, w, disk, c.path)
 		}},
 		{flag: "r", title: "RECOVERY", valued: "lsd", plain: "i", run: recoverGroup},
+		{flag: "p", title: "REPAIR", valued: "t", plain: "k", run: func(ctx context.Context, w io.Writer, c *command) error {
+			return report.Repair(ctx, w, rebuildOptions(c, "k"))
+		}},
+		{flag: "d", title: "DEFRAGMENTATION", valued: "t", plain: "p", run: func(ctx context.Context, w io.Writer, c *command) error {
+			return report.Defragment(ctx, w, rebuildOptions(c, "p"))
+		}},
+		{flag: "y", title: "COPY FILE", valued: "d", run: copyFile},
 	}
 }
 
@@ -81,4 +96,20 @@ func recoverGroup(_ context.Context, w io.Writer, c *command) error {
 		FS: vfs.OS(), Base: c.path, LogDir: c.opts["l"], SystemDir: c.opts["s"],
 		DatabaseDir: c.opts["d"], IgnoreMissing: c.has("i"),
 	})
+}
+
+func rebuildOptions(c *command, keep string) offline.RebuildOptions {
+	o := offline.RebuildOptions{FS: vfs.OS(), Path: c.path, Temp: c.opts["t"], Keep: c.has(keep)}
+	if o.Temp == "" {
+		o.Temp = c.path + ".new"
+	}
+	return o
+}
+
+func copyFile(ctx context.Context, w io.Writer, c *command) error {
+	to := c.opts["d"]
+	if to == "" {
+		return fmt.Errorf("/y needs /d with the destination")
+	}
+	return report.Copy(ctx, w, vfs.OS(), c.path, to)
 }

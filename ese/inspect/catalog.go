@@ -116,6 +116,9 @@ func (t *Table) Primary() *Index {
 	return nil
 }
 
+// Building tells that entries of rows may be missing.
+func (x *Index) Building() bool { return x.Flags&indexBuilding != 0 }
+
 // Column returns a column by id, or nil.
 func (t *Table) Column(id record.ColumnID) *Column {
 	for i := range t.Columns {

@@ -93,16 +93,3 @@ func (c *checker) countSpace(s *TreeSpace) error {
 	}
 	return c.splitBuffer(ae, available)
 }
-
-// PageState reads a page as it stands and says what its checksum says. The error is for pages
-// that are not in the file.
-func (d *Database) PageState(no page.No) (page.Page, page.Status, error) {
-	p := make(page.Page, d.pageSize)
-	if err := d.readRaw(no, p); err != nil {
-		return nil, page.Bad, err
-	}
-	return p, p.Verify(no), nil
-}
-
-// PageSize is the size of a page in bytes.
-func (d *Database) PageSize() int { return d.pageSize }

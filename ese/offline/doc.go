@@ -1,4 +1,30 @@
 // Package offline changes the files of a storage group that no server has open.
 //
-//	Recover   brings the databases to the end of the log (soft recovery)
+//	Recover      brings the databases to the end of the log (soft recovery)
+//	Repair       saves what can be read of a damaged database, and tells what was lost
+//	Defragment   writes a database anew without gaps
+//	Copy         copies a file
+//
+// Repair and Defragment write a new file tree by tree, bottom up, and rename it over the old:
+//
+//	source: scan every page --> forest of each tree: leaves that inner pages lead to,
+//	        |                   and in the gaps those that say they belong to it
+//	catalog, shadow --> tables --> rows --> output: leaves, long values, indexes made of the rows
+//	                                  \--> Loss: keys, ranges, columns, streams
+//
+// Invariants:
+//  1. A row is brought over byte for byte, or the Loss names it: by its key where the row or an
+//     index tells it, else by the range of keys that its page held. A row whose long value is
+//     lost comes over with NULL in that column, and is named.
+//  2. A row that was deleted does not come back: a leaf that nothing leads to counts only where
+//     keys are missing, when no tree has it as free and its neighbours know it.
+//  3. The new file takes the old one's name in one rename, after it and the loss report are
+//     durable. The stream file stays as it is, but for a lost header or end in a repair.
+//  4. The new file is in Clean Shutdown, with a signature of its own: log and backups of before
+//     are refused with it. The header's stream signature stays that of the stream file.
+//  5. Defragment refuses what Repair would lose anything of, and makes sure of the space first.
+//  6. No server has the folder open meanwhile: the lock of the storage group is held.
+//
+// Memory: some bytes for each page and long value, and all entries of one table's secondary
+// indexes. It does not read logs for a repair, and knows nothing of mail.
 package offline

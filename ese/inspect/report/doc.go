@@ -4,7 +4,8 @@
 //	Header, Checkpoint, Log   /mh /mk /ml: headers of database, stream, checkpoint and log files
 //	Meta, Space, Page         /mm /ms /m: catalog, space of each tree, one page
 //	Checksum, Integrity       /k /g: the proof of all checksums, of everything
-//	Recovery                  /r: what package offline does, with its progress
+//	Recovery, Repair,         /r /p /d /y: what package offline does, with its progress
+//	Defragment, Copy
 //
 // A writer that is a Recorder gets labels and values apart, and structures, for JSON; any other
 // gets the classic text, and a Bar of 51 dots for what takes long.

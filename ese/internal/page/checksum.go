@@ -219,3 +219,14 @@ func (p Page) Repair(no No) bool {
 	}
 	return p.Verify(no) == Good
 }
+
+// Number finds the number under which the page is whole: that of its own place for a page that
+// was written to another one. last bounds it.
+func (p Page) Number(last No) (No, bool) {
+	block := p[:blockSize(len(p))]
+	no := No(uint32(binary.LittleEndian.Uint64(p)) ^ uint32(sumOf(block, 0, true)))
+	if no == 0 || no > last {
+		return 0, false
+	}
+	return no, p.Verify(no) == Good
+}
