@@ -96,12 +96,13 @@ func rebuildFile(ctx context.Context, o RebuildOptions, repair bool) (res *Resul
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
 	j := &job{o: o, repair: repair, res: &Result{Loss: &Loss{File: o.Path, DamagedPages: []page.No{}}}}
 	if err := j.open(f); err != nil {
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
-	if err := j.build(ctx); err != nil {
+	// The old file is closed before its name goes to the new one: not every system renames over
+	// an open file.
+	if err := errors.Join(j.build(ctx), f.Close()); err != nil {
 		rerr := o.FS.Remove(o.Temp)
 		if errors.Is(rerr, os.ErrNotExist) {
 			rerr = nil

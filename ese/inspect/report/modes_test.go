@@ -164,6 +164,47 @@ func TestRecoveryLacks(t *testing.T) {
 	})
 }
 
+func TestRebuildModes(t *testing.T) {
+	disk := group(t, true)
+	var out strings.Builder
+	o := offline.RebuildOptions{FS: disk, Path: "/d/priv1.edb"}
+	if err := report.Defragment(t.Context(), &out, o); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, out.String(), "Defragmentation Status (% complete)", strings.Repeat(".", 51),
+		" pages before, ", "make a full backup now")
+	flip(t, disk, "/d/priv1.stm", 4096+5000, 8)
+	err := report.Defragment(t.Context(), io.Discard, o)
+	if !errors.Is(err, offline.ErrNeedsRepair) {
+		t.Errorf("damaged stream: %v", err)
+	}
+	out.Reset()
+	if err := report.Repair(t.Context(), &out, o); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, out.String(), "1 runs of the stream file", "/d/priv1.edb.repair.txt",
+		"/d/priv1.edb.old")
+	if err := report.Integrity(t.Context(), io.Discard, disk, "/d/priv1.edb"); err != nil {
+		t.Error(err)
+	}
+	if err := report.Copy(t.Context(), io.Discard, disk, "/d/priv1.edb", "/d/c.edb"); err != nil {
+		t.Error(err)
+	}
+	rec := &report.Recorder{}
+	o.Keep, o.Temp = true, "/d/kept.edb"
+	if err := report.Repair(t.Context(), rec, o); err != nil {
+		t.Error(err)
+	}
+	b, err := json.Marshal(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contains(t, string(b), `"streams":[{"stream":1,"page":0`)
+	if err := report.Integrity(t.Context(), io.Discard, disk, "/d/kept.edb"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestModesOnSamples dumps and checks what Windows wrote.
 func TestModesOnSamples(t *testing.T) {
 	names, _ := filepath.Glob("../../../../shared/samples/edb/*.gz")
