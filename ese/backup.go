@@ -123,6 +123,9 @@ func (in *Instance) Backup(ctx context.Context, o BackupOptions) (*BackupInfo, e
 	if err := in.usable(); err != nil {
 		return nil, err
 	}
+	if in.o.ReadOnly {
+		return nil, fmt.Errorf("%s backup: %w: opened read-only", o.Kind, ErrReadOnly)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(in.closing, func() { cancel(ErrClosed) })()
@@ -464,6 +467,9 @@ func (in *Instance) confirmBackup(info *BackupInfo) error {
 func (in *Instance) CopyLog(gen uint32, w io.Writer) error {
 	if err := in.usable(); err != nil {
 		return err
+	}
+	if in.o.ReadOnly {
+		return fmt.Errorf("copy log: %w: opened read-only", ErrReadOnly)
 	}
 	in.stepMu.Lock()
 	defer in.stepMu.Unlock()

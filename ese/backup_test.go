@@ -388,3 +388,37 @@ var errSink = errors.New("tape is full")
 type badSink struct{}
 
 func (badSink) Create(string, int64, bool) (io.WriteCloser, error) { return nil, errSink }
+
+// An instance that may not write has no log: what needs one says so.
+func TestBackupOfReadOnlyInstance(t *testing.T) {
+	fs := vfs.NewMem()
+	in, err := ese.Open(ese.Options{FS: fs, Dir: "/ro"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.OpenDatabase("priv1.edb"); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	esetest.Check(t, fs, "/ro/priv1.edb")
+	if in, err = ese.Open(ese.Options{FS: fs, Dir: "/ro", ReadOnly: true}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = in.Backup(t.Context(), ese.BackupOptions{
+		Kind: ese.BackupCopy, Sink: folderSink{fs, "/set"},
+	})
+	if !errors.Is(err, ese.ErrReadOnly) {
+		t.Errorf("backup: %v", err)
+	}
+	if err := in.CopyLog(1, io.Discard); !errors.Is(err, ese.ErrReadOnly) {
+		t.Errorf("copy log: %v", err)
+	}
+	if parent, at := in.Parent(); parent != "" || at != 0 {
+		t.Errorf("parent %s at %v", parent, at)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -313,8 +313,11 @@ func (r *RestoreOptions) replay(plan *RestorePlan) error {
 }
 
 // Parent is the log stream that this one left by a restore, as backups name it, and where;
-// empty when it is the first.
+// empty when it is the first, or the instance read-only.
 func (in *Instance) Parent() (signature string, at LogPos) {
+	if in.log == nil {
+		return "", 0
+	}
 	sign, at := in.log.Parent()
 	if sign == (logrec.Signature{}) {
 		return "", 0
