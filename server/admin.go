@@ -50,6 +50,8 @@ const (
 	OpBackup        Op = "backup.make"    // BackupInput -> stream
 	OpBackupConfirm Op = "backup.confirm" // Name
 	OpBackupDrill   Op = "backup.drill"   // NotedDrill
+
+	OpRecover Op = "recover" // RecoverInput -> RecoverResult
 )
 
 // Name names a domain, an alias or a queued message.
@@ -210,6 +212,12 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 		return c.status()
 	case "backup":
 		return c.answerBackup(op, in)
+	case "recover":
+		var r RecoverInput
+		if err := json.Unmarshal(in, &r); err != nil {
+			return nil, err
+		}
+		return c.recoverItems(ctx, r)
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
 }

@@ -61,6 +61,8 @@ func adviceFor(err error) string {
 			"eseutil /k shows what is damaged, docs/operating.md what to do"
 	case errors.Is(err, errHalfRestored):
 		return "run pillarbox restore again: it goes on from there (docs/recovery.md)"
+	case errors.Is(err, errNothingBeside):
+		return "restore one there first: pillarbox restore --beside NAME --from DIR"
 	case errors.Is(err, backup.ErrNoBase):
 		return "pillarbox backup list shows which moments can be reached"
 	case errors.Is(err, ese.ErrBeyondLog), errors.Is(err, ese.ErrBeforeBackup):

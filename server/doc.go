@@ -18,7 +18,8 @@
 //  4. A certificate that cannot be loaded again leaves the former one in use.
 //  5. Standard input is never read.
 //  6. A backup lets log go only when it is confirmed, which is after its set is durable.
-//  7. A restore deletes nothing that was there; until it is proved, no server starts on the group.
+//  7. Items recovered from a group beside are added; nothing that is there changes.
+//  8. A restore deletes nothing that was there; until it is proved, no server starts on the group.
 //
 // It holds no protocol and no storage code.
 package server

@@ -31,6 +31,7 @@ type commandLine struct {
 	Status     statusCmd     `cmd:"" help:"Show the state of the server."`
 	Backup     backupCmd     `cmd:"" help:"Make and look after backups."`
 	Restore    restoreCmd    `cmd:"" help:"Bring a storage group back, to the latest or an earlier moment."`
+	Recover    recoverCmd    `cmd:"" help:"Copy single items back from a storage group restored beside the live one."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 

@@ -16,6 +16,7 @@ type restoreCmd struct {
 	ToPosition string   `help:"Every log record before this position." placeholder:"0x1A,2F,B3"`
 	Group      string   `help:"Storage group." placeholder:"NAME"`
 	Into       string   `help:"Build a whole server in this new folder, from nothing but the backup." placeholder:"DIR"`
+	Beside     string   `help:"Restore beside the live storage group, which goes on serving, under this name." placeholder:"NAME"`
 	Identity   string   `help:"File with age identities or the passphrase of encrypted backups." placeholder:"FILE"`
 	Logs       []string `help:"A further folder with log files, such as an archive." placeholder:"DIR"`
 	IgnoreLive bool     `name:"ignore-live-log" help:"Leave out the log in the storage group's own folder."`
@@ -50,6 +51,9 @@ func (c *restoreCmd) Run(e *env) error {
 		}
 		o.Time = t
 	}
+	if c.Into != "" && c.Beside != "" {
+		return usageError{errors.New("--into and --beside exclude each other")}
+	}
 	if c.Into != "" {
 		path, err := server.RestoreInto(e.ctx, c.Into, o)
 		bar.end()
@@ -62,7 +66,11 @@ func (c *restoreCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	err = server.Restore(e.ctx, cfg, o)
+	if c.Beside != "" {
+		err = server.RestoreBeside(e.ctx, cfg, c.Beside, o)
+	} else {
+		err = server.Restore(e.ctx, cfg, o)
+	}
 	bar.end()
 	return err
 }
