@@ -46,6 +46,7 @@ const (
 	OpQueueRetry  Op = "queue.retry"  // Name
 	OpQueueDrop   Op = "queue.drop"   // Name
 	OpStatus      Op = "status"       // -> Status
+	OpIntegrity   Op = "isinteg"      // IntegrityInput -> Integrity
 
 	OpBackup        Op = "backup.make"    // BackupInput -> stream
 	OpBackupConfirm Op = "backup.confirm" // Name
@@ -208,6 +209,8 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 		return c.answerUser(ctx, op, in)
 	case "queue":
 		return c.answerQueue(ctx, op, in)
+	case "isinteg":
+		return c.integrity(ctx, in)
 	case "status":
 		return c.status()
 	case "backup":

@@ -218,27 +218,19 @@ func (o *op) insertContent(d *database, cid int64, c *Content, refs, held int) e
 	row := t.t.NewRow().Set(t.cid, ese.Int(cid)).Set(t.refs, ese.Int(refs)).
 		Set(t.held, ese.Int(held)).Set(t.form, ese.Int(formMIME)).
 		Set(t.stream, ese.Int(id)).Set(t.size, ese.Int(c.size)).Set(t.hash, ese.Bytes(c.hash[:])).
-		Set(t.traceLen, ese.Int(c.TraceLen)).Set(t.returnPathLen, ese.Int(c.ReturnPathLen)).
-		Set(t.structure, ese.Bytes(c.structure.AppendBinary(nil)))
-	if env := c.structure.Root.Envelope; env != nil {
-		row.Set(t.from, promoted(env.From)).Set(t.subject, promoted(mail.BaseSubject(env.Subject)))
-		if date, ok := mail.ParseDate(env.Date); ok {
-			row.Set(t.date, ese.Int(millis(date)))
-		}
-	}
+		Set(t.traceLen, ese.Int(c.TraceLen)).Set(t.returnPathLen, ese.Int(c.ReturnPathLen))
+	m := derive(c.structure)
+	m.set(t, row)
 	return o.tx.Insert(row)
 }
 
 // promoted is a header value cut to the length of a sort key.
-func promoted(s string) ese.Value {
+func promoted(s string) string {
 	const longest = 255
-	if s == "" {
-		return ese.Null()
-	}
 	if len(s) > longest {
 		s = strings.ToValidUTF8(s[:longest], "")
 	}
-	return ese.String(s)
+	return s
 }
 
 // changeRefs adds to the references of a content and removes it when none is left.

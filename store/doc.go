@@ -11,7 +11,7 @@
 //	Content (cid)            refs, structure, hash  <-------------+
 //	  stream in the .stm     the bytes as they came
 //
-// Invariants (Check recounts them):
+// Invariants (Check recounts them; CheckIntegrity does so beside all work, and mends):
 //  1. One change counter per mailbox serves all protocols; each changed object takes one number.
 //  2. A UID is given once in (folder, uidvalidity); a uidvalidity once in a mailbox.
 //  3. Counters equal a recount; Content.refs is the number of placements plus Content.held.

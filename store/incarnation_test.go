@@ -115,7 +115,7 @@ func TestIncarnation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{t, fs, in, s}
+	b := &bed{t: t, fs: fs, in: in, s: s}
 	m := b.mailbox(1)
 	b.mailbox(2)
 	id := m.ID()
@@ -169,7 +169,7 @@ func reopened(t *testing.T, fs vfs.FS, id MailboxID, lost seen) seen {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &bed{t, fs, in, s}
+		b := &bed{t: t, fs: fs, in: in, s: s}
 		m, err := s.Mailbox(id)
 		if err != nil {
 			t.Fatal(err)

@@ -28,6 +28,7 @@ type commandLine struct {
 	Domain     domainCmd     `cmd:"" help:"Manage local domains."`
 	Alias      aliasCmd      `cmd:"" help:"Manage further addresses of accounts."`
 	Queue      queueCmd      `cmd:"" help:"Look after outgoing mail."`
+	Isinteg    isintegCmd    `cmd:"" help:"Check the store against itself, and mend it."`
 	Status     statusCmd     `cmd:"" help:"Show the state of the server."`
 	Backup     backupCmd     `cmd:"" help:"Make and look after backups."`
 	Restore    restoreCmd    `cmd:"" help:"Bring a storage group back, to the latest or an earlier moment."`
