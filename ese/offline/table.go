@@ -326,7 +326,7 @@ func (c *tableCopy) addVersion() error {
 		case "Key", "FormatVersion":
 			b[0] = 1
 		case "Incompatible":
-			b[0] = 3
+			b[0] = 7 // docs/format-edb.md, MSysPillarbox
 		}
 		fields = append(fields, record.Field{ID: col.ID, Data: b})
 	}
