@@ -50,7 +50,7 @@ func (x made) send(t *testing.T, out io.Writer, codec Codec) string {
 	}
 	for _, name := range names {
 		text := fmt.Sprintf("%s of %s, generations %d to %d", name, id, x.low, x.high)
-		w, err := sinkOf(s).Create(name, int64(len(text)), true)
+		w, err := sinkOf(s).Create(name, int64(len(text)))
 		if err != nil {
 			t.Fatal(err)
 		}

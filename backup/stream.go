@@ -285,7 +285,7 @@ type TargetSink struct{ Target }
 var _ ese.BackupSink = TargetSink{}
 
 // Create begins a file.
-func (s TargetSink) Create(name string, size int64, _ bool) (io.WriteCloser, error) {
+func (s TargetSink) Create(name string, size int64) (io.WriteCloser, error) {
 	return s.Target.Create(name, size)
 }
 

@@ -37,8 +37,8 @@ const (
 
 // BackupSink receives the files of a backup, one after the other.
 type BackupSink interface {
-	// Create begins a file; size is its length in bytes, or an estimate where exact is false.
-	Create(name string, size int64, exact bool) (io.WriteCloser, error)
+	// Create begins a file of exactly size bytes.
+	Create(name string, size int64) (io.WriteCloser, error)
 }
 
 // BackupOptions configures a backup. Sink must be set.
@@ -202,7 +202,7 @@ func (b *backup) databases() error {
 	if err != nil {
 		return err
 	}
-	return b.file(in.o.Base+".chk", int64(len(text)), true, func(w io.Writer) error {
+	return b.file(in.o.Base+".chk", int64(len(text)), func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
 	})
@@ -215,7 +215,7 @@ func (b *backup) database(db *Database) error {
 	size := db.in.o.PageSize
 	bd := BackupDatabase{Name: db.name, File: edb, Stream: stm}
 	pages := db.file.Pages()
-	err := b.file(edb, (int64(pages)+2)*int64(size), true, func(w io.Writer) error {
+	err := b.file(edb, (int64(pages)+2)*int64(size), func(w io.Writer) error {
 		db.headerMu.Lock()
 		h := db.header
 		db.headerMu.Unlock()
@@ -237,7 +237,7 @@ func (b *backup) database(db *Database) error {
 	if err != nil {
 		return err
 	}
-	err = b.file(stm, n, true, func(w io.Writer) error {
+	err = b.file(stm, n, func(w io.Writer) error {
 		return b.stream(db, w, n)
 	})
 	b.info.Databases = append(b.info.Databases, bd)
@@ -316,7 +316,7 @@ func (b *backup) logs() error {
 		}
 		n, err := in.log.GenerationBytes(gen)
 		if err == nil {
-			err = b.file(wal.NumberedName(in.o.Base, gen), n, true, func(w io.Writer) error {
+			err = b.file(wal.NumberedName(in.o.Base, gen), n, func(w io.Writer) error {
 				return in.log.CopyGeneration(gen, w)
 			})
 		}
@@ -328,8 +328,8 @@ func (b *backup) logs() error {
 }
 
 // file writes one file of the backup and notes its hash.
-func (b *backup) file(name string, size int64, exact bool, fill func(io.Writer) error) error {
-	out, err := b.o.Sink.Create(name, size, exact)
+func (b *backup) file(name string, size int64, fill func(io.Writer) error) error {
+	out, err := b.o.Sink.Create(name, size)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}

@@ -41,7 +41,7 @@ func (f *folderFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (s folderSink) Create(name string, _ int64, _ bool) (io.WriteCloser, error) {
+func (s folderSink) Create(name string, _ int64) (io.WriteCloser, error) {
 	if err := s.fs.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -390,7 +390,7 @@ var errSink = errors.New("tape is full")
 
 type badSink struct{}
 
-func (badSink) Create(string, int64, bool) (io.WriteCloser, error) { return nil, errSink }
+func (badSink) Create(string, int64) (io.WriteCloser, error) { return nil, errSink }
 
 // An instance that may not write has no log: what needs one says so.
 func TestBackupOfReadOnlyInstance(t *testing.T) {

@@ -30,7 +30,7 @@ func (f *memFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (s memSink) Create(name string, _ int64, _ bool) (io.WriteCloser, error) {
+func (s memSink) Create(name string, _ int64) (io.WriteCloser, error) {
 	if err := s.fs.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
