@@ -29,8 +29,6 @@ type made struct {
 
 func hour(n int) time.Time { return time.Date(2026, 11, 25, n, 0, 0, 0, time.UTC) }
 
-func sinkOf(t Target) ese.BackupSink { return TargetSink{t} }
-
 // send writes the set as a stream.
 func (x made) send(t *testing.T, out io.Writer, codec Codec) string {
 	t.Helper()
@@ -50,7 +48,7 @@ func (x made) send(t *testing.T, out io.Writer, codec Codec) string {
 	}
 	for _, name := range names {
 		text := fmt.Sprintf("%s of %s, generations %d to %d", name, id, x.low, x.high)
-		w, err := sinkOf(s).Create(name, int64(len(text)))
+		w, err := s.Create(name, int64(len(text)))
 		if err != nil {
 			t.Fatal(err)
 		}

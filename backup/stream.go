@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	"pillarbox/ese"
 )
 
 // Stream is a Target that writes one tar stream: begin.json, the files, manifest.json, all in a
@@ -277,16 +275,6 @@ func (p *pace) wait(ctx context.Context, n int) error {
 	case <-t.C:
 		return nil
 	}
-}
-
-// TargetSink gives a Target the shape that the engine writes to.
-type TargetSink struct{ Target }
-
-var _ ese.BackupSink = TargetSink{}
-
-// Create begins a file.
-func (s TargetSink) Create(name string, size int64) (io.WriteCloser, error) {
-	return s.Target.Create(name, size)
 }
 
 // AddFile writes a small file.

@@ -51,7 +51,7 @@ func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *bac
 	defer stop()
 	defer context.AfterFunc(c.closing, stop)()
 	info, err := c.in.Backup(ctx, ese.BackupOptions{
-		Kind: in.Kind, Sink: backup.TargetSink{Target: s}, Hold: true,
+		Kind: in.Kind, Sink: s, Hold: true,
 	})
 	if err != nil {
 		return err
