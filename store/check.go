@@ -110,6 +110,9 @@ func (c *checker) each(t *ese.Table, fn func(*ese.RowView) error, prefix ...ese.
 }
 
 func (c *checker) mailbox(b *checkedBox) error {
+	if b.row.removing() {
+		return c.removing(b)
+	}
 	words, err := c.d.loadKeywords(c.tx, b.mbx)
 	if err != nil {
 		return err
@@ -142,6 +145,16 @@ func (c *checker) mailbox(b *checkedBox) error {
 			b.count, b.size, b.row.count, b.row.size)
 	}
 	return nil
+}
+
+// removing counts the references that a mailbox still has whose removal has begun: nothing else
+// of it need be true.
+func (c *checker) removing(b *checkedBox) error {
+	return c.each(c.d.msg.t, func(v *ese.RowView) error {
+		cid := v.Int(c.d.msg.cid)
+		c.refs[cid] = contentFact{c.refs[cid].refs + 1, v.Int(c.d.msg.size)}
+		return nil
+	}, ese.Int(b.mbx))
 }
 
 // tombFact is what the tombstones of a folder say.
@@ -189,8 +202,12 @@ func (c *checker) folder(b *checkedBox, f *folderRow, tombs *tombFact) error {
 	if int64(f.fid) >= b.row.nextID {
 		c.report("Folder", place, "id is not below next_id %d", b.row.nextID)
 	}
+	if f.tombsFloor >= b.row.nextCN || f.fid != recoverableFolder && f.tombsFloor > b.row.tombsFloor {
+		c.report("Folder", place, "tombs_floor is %d, that of the mailbox %d, next_cn %d",
+			f.tombsFloor, b.row.tombsFloor, b.row.nextCN)
+	}
 	var n counts
-	highest := max(f.createdCN, f.cn)
+	highest := max(f.createdCN, f.cn, f.tombsFloor)
 	t := &c.d.msg
 	err := c.each(t.t, func(v *ese.RowView) error {
 		var p placement
@@ -218,8 +235,10 @@ func (c *checker) folder(b *checkedBox, f *folderRow, tombs *tombFact) error {
 	if f.highest >= b.row.nextCN {
 		c.report("Folder", place, "highest_modseq %d is not below next_cn %d", f.highest, b.row.nextCN)
 	}
-	b.count += n.count
-	b.size += n.size
+	if f.fid != recoverableFolder {
+		b.count += n.count
+		b.size += n.size
+	}
 	return nil
 }
 
@@ -239,6 +258,9 @@ func (c *checker) placement(b *checkedBox, f *folderRow, p *placement) {
 	if int64(p.email) >= b.row.nextID || int64(p.thread) >= b.row.nextID {
 		c.report("Msg", place, "email %d or thread %d is not below next_id %d",
 			p.email, p.thread, b.row.nextID)
+	}
+	if (p.origin != 0) != (f.fid == recoverableFolder) {
+		c.report("Msg", place, "origin is %d", p.origin)
 	}
 	for _, k := range p.keywords {
 		if k == 0 || int(k) > b.keywords {

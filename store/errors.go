@@ -28,6 +28,12 @@ var (
 	ErrInUse = errors.New("maildrop is in use")
 	// ErrTooOld: changes since that number are no longer known; read everything anew.
 	ErrTooOld = errors.New("change number is too old")
+	// ErrRemoving: the removal of the mailbox has begun; it cannot be had back.
+	ErrRemoving = fmt.Errorf("%w any more: its removal has begun", ErrNoMailbox)
+	// ErrConnected: the mailbox has an owner.
+	ErrConnected = errors.New("the mailbox has an owner")
+	// ErrHold: the mailbox is on hold.
+	ErrHold = errors.New("the mailbox is on hold")
 	// ErrNewer: a newer version made the tables.
 	ErrNewer = errors.New("the store was written by a newer version: open it with that version")
 )

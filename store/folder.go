@@ -36,6 +36,7 @@ type folderRow struct {
 	bits                   folderBits
 	created                int64
 	createdCN, cn, highest CN
+	tombsFloor             CN // changes below it are forgotten
 	uidValidity            uint32
 	uidNext                UID
 	counts
@@ -65,7 +66,7 @@ func (f *folderRow) read(t *folderTable, v *ese.RowView) {
 		role: Role(v.Int(t.role)), bits: folderBits(v.Int(t.bits)), created: v.Int(t.created),
 		createdCN: CN(v.Int(t.createdCN)), cn: CN(v.Int(t.cn)), highest: CN(v.Int(t.highest)),
 		uidValidity: uint32(v.Int(t.uidValidity)), uidNext: UID(v.Int(t.uidNext)),
-		counts: counts{
+		tombsFloor: CN(later(v, t.tombsFloor)), counts: counts{
 			count: v.Int(t.count), unread: v.Int(t.unread),
 			deleted: v.Int(t.deleted), size: v.Int(t.size),
 		},
@@ -81,6 +82,9 @@ func (f *folderRow) values(t *folderTable, row *ese.Row) {
 		Set(t.uidValidity, ese.Int(f.uidValidity)).Set(t.uidNext, ese.Int(f.uidNext)).
 		Set(t.count, ese.Int(f.count)).Set(t.unread, ese.Int(f.unread)).
 		Set(t.deleted, ese.Int(f.deleted)).Set(t.size, ese.Int(f.size))
+	if f.tombsFloor != 0 {
+		row.Set(t.tombsFloor, ese.Int(f.tombsFloor))
+	}
 }
 
 // changed marks a change of the folder's messages.
@@ -517,5 +521,8 @@ func (o *op) emptyAndDelete(st *boxState, fid FolderID) (done bool, err error) {
 		return true, nil
 	}
 	f.gone = true
+	if err := o.rememberPath(st, f); err != nil {
+		return false, err
+	}
 	return true, o.insertTomb(st, cn, tomb{kind: tombFolder, fid: fid, createdCN: f.createdCN})
 }

@@ -31,7 +31,10 @@ type (
 const (
 	rootFolder FolderID = 1 // hidden, holds all others
 	ipmFolder  FolderID = 9 // hidden, holds those that mail clients see
-	firstID             = 0x100
+	// recoverableFolder is hidden and holds messages that were deleted. It is made when the
+	// first one is.
+	recoverableFolder FolderID = 0x40
+	firstID                    = 0x100
 )
 
 // UIDRange is a range of UIDs, both ends included. Sets are ascending and do not overlap.

@@ -64,7 +64,7 @@ func (s *Store) incarnate(ctx context.Context, d *database) error {
 		"mailboxes", len(boxes), "incarnation", incarnation)
 	for len(boxes) > 0 {
 		n := min(incarnateBatch, len(boxes))
-		err := s.write(ctx, boxes[:n], func(o *op) error {
+		err := s.writeAs(ctx, op{s: s, remover: true}, boxes[:n], func(o *op) error {
 			for _, b := range o.boxes {
 				if err := o.reincarnate(b, now, incarnation); err != nil {
 					return err

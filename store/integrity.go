@@ -22,12 +22,13 @@ const (
 	PromotedTest   IntegrityTest = "promoted fields"    // against the stored message
 	StreamsTest    IntegrityTest = "streams"            // each has an owner
 	TombstonesTest IntegrityTest = "tombstones"         // of what is gone
+	RecoverTest    IntegrityTest = "recoverable items"  // what was deleted and can be brought back
 )
 
 func integrityTests() []IntegrityTest {
 	return []IntegrityTest{
 		CountersTest, ReferencesTest, UIDsTest, ChangesTest, FoldersTest, PlacementsTest,
-		PromotedTest, StreamsTest, TombstonesTest,
+		PromotedTest, StreamsTest, TombstonesTest, RecoverTest,
 	}
 }
 

@@ -208,13 +208,73 @@ func plants() map[string]planted {
 			TombstonesTest, "kind 9 does not exist", false,
 			insertTomb(9, plantFolder, 99, 400),
 		},
+		"folder floor": {
+			TombstonesTest, "tombs_floor is 0", true,
+			setFolder(func(t *folderTable) *ese.Column { return t.tombsFloor }, ese.Int(5)),
+		},
+		"live message with an origin": {
+			RecoverTest, "was not deleted", true,
+			setMsg(func(t *msgTable) *ese.Column { return t.origin }, ese.Int(plantFolder)),
+		},
+		"deleted in the future": {
+			RecoverTest, "will be deleted at 2", true,
+			setKept(func(t *msgTable) *ese.Column { return t.saved }, ese.Int(int64(1)<<42)),
+		},
+		"deleted from nowhere": {
+			RecoverTest, "folder 4711", true,
+			setKept(func(t *msgTable) *ese.Column { return t.origin }, ese.Int(4711)),
+		},
+		"deleted from no folder": {
+			RecoverTest, "folder 0", true,
+			setKept(func(t *msgTable) *ese.Column { return t.origin }, ese.Null()),
+		},
+		"recoverable counters": {
+			CountersTest, "counters say", true,
+			func(_ *bed, tx *ese.Tx, d *database) error {
+				t := &d.folder
+				return tx.Update(t.t.NewRow().Set(t.count, ese.Int(9)), ese.Int(plantBox),
+					ese.Int(recoverableFolder))
+			},
+		},
+		"path of a folder that is there": {
+			RecoverTest, "noted as gone", true,
+			insertGone(plantFolder, "Old"),
+		},
+		"path that is none": {
+			RecoverTest, "which is no path", true,
+			insertGone(4712, "a//b"),
+		},
+		"owner lost in the future": {
+			RecoverTest, "will lose its owner", true,
+			setMailbox(func(t *mailboxTable) *ese.Column { return t.disconnected }, ese.Int(int64(1)<<42)),
+		},
+		"negative retention": {
+			RecoverTest, "keeps deleted messages for -5ms", true,
+			setMailbox(func(t *mailboxTable) *ese.Column { return t.keepDeleted }, ese.Int(-5)),
+		},
+	}
+}
+
+// setKept changes the first recoverable message.
+func setKept(c func(*msgTable) *ese.Column, v ese.Value) plantFunc {
+	return func(_ *bed, tx *ese.Tx, d *database) error {
+		t := &d.msg
+		return tx.Update(t.t.NewRow().Set(c(t), v), ese.Int(plantBox), ese.Int(recoverableFolder), ese.Int(1))
+	}
+}
+
+func insertGone(fid FolderID, path string) plantFunc {
+	return func(_ *bed, tx *ese.Tx, d *database) error {
+		t := &d.gone
+		return tx.Insert(t.t.NewRow().Set(t.mbx, ese.Int(plantBox)).Set(t.fid, ese.Int(fid)).
+			Set(t.at, ese.Int(1)).Set(t.path, ese.String(path)))
 	}
 }
 
 // plantBed is a store with a mailbox of some mail in some folders, and another.
 func plantBed(t *testing.T) *bed {
 	t.Helper()
-	b := open(t, ese.Options{}, Options{})
+	b := open(t, ese.Options{}, Options{KeepDeleted: day})
 	m := b.mailbox(1)
 	b.mailbox(2)
 	for i := range 4 {
@@ -227,6 +287,16 @@ func plantBed(t *testing.T) *bed {
 	}
 	inbox := b.folder(m, "INBOX")
 	if _, err := m.Copy(t.Context(), inbox.ID, []UIDRange{{2, 3}}, b.folder(m, "A").ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.CreateFolder(t.Context(), "Gone", RoleNone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Copy(t.Context(), inbox.ID, []UIDRange{{4, 4}}, b.folder(m, "Gone").ID); err != nil {
+		t.Fatal(err)
+	}
+	b.expunge(m, b.folder(m, "A").ID, []UIDRange{{2, 2}})
+	if err := m.DeleteFolder(t.Context(), "Gone"); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -68,7 +68,9 @@ func (x *exam) run(tx *ese.Tx) error {
 	if err != nil || !ok {
 		return err
 	}
-	x.row.read(&x.d.mailbox, &x.view)
+	if x.row.read(&x.d.mailbox, &x.view); x.row.removing() {
+		return nil
+	}
 	words, err := x.d.loadKeywords(tx, x.b.mbx)
 	if err != nil {
 		return err
@@ -94,7 +96,7 @@ func (x *exam) run(tx *ese.Tx) error {
 		}
 	}
 	x.mailbox()
-	return nil
+	return x.recoverables()
 }
 
 // mend mends what can be, the numbers of the mailbox first: other cures take new ones.
@@ -202,7 +204,7 @@ func (x *exam) folder(f *folderRow, tombs *tombFact) error {
 	x.checked[ChangesTest]++
 	x.id, x.validity = max(x.id, int64(f.fid)), max(x.validity, f.uidValidity)
 	var n counts
-	highest, last := max(f.createdCN, f.cn), UID(0)
+	highest, last := max(f.createdCN, f.cn, f.tombsFloor), UID(0)
 	t := &x.d.msg
 	err := x.v.each(x.tx, t.t, func(v *ese.RowView) error {
 		var p placement
@@ -221,8 +223,10 @@ func (x *exam) folder(f *folderRow, tombs *tombFact) error {
 			last = max(last, uid)
 		}
 	}
-	x.total.count += n.count
-	x.total.size += n.size
+	if f.fid != recoverableFolder {
+		x.total.count += n.count
+		x.total.size += n.size
+	}
 	x.cn = max(x.cn, highest, f.highest)
 	x.folderNumbers(f, place, highest, last)
 	if n != f.counts {
@@ -275,13 +279,7 @@ func (x *exam) placement(f *folderRow, p *placement) (size int64, err error) {
 	x.checked[ChangesTest]++
 	x.checked[PlacementsTest]++
 	x.id = max(x.id, int64(p.email), int64(p.thread))
-	set := func(c *ese.Column, v ese.Value) func(*op, *boxState) error {
-		uid := p.uid
-		return func(o *op, st *boxState) error {
-			t := st.d.msg.t
-			return o.tx.Update(t.NewRow().Set(c, v), ese.Int(st.mbx), ese.Int(f.fid), ese.Int(uid))
-		}
-	}
+	set := func(c *ese.Column, v ese.Value) func(*op, *boxState) error { return setOn(f.fid, p.uid, c, v) }
 	if p.uid == 0 {
 		x.fault(UIDsTest, place, "0 is no uid")
 	}
@@ -289,6 +287,7 @@ func (x *exam) placement(f *folderRow, p *placement) (size int64, err error) {
 		x.fault(ChangesTest, place, "created at %d, after its last change at %d", p.createdCN, p.modseq).
 			cure("creation set to the last change", set(x.d.msg.createdCN, ese.Int(p.modseq)))
 	}
+	x.origin(f, p, place)
 	for _, k := range p.keywords {
 		if k == 0 || int(k) > x.words {
 			x.fault(PlacementsTest, place, "keyword %d does not exist", k)
@@ -307,6 +306,14 @@ func (x *exam) placement(f *folderRow, p *placement) (size int64, err error) {
 			cure("size set", set(x.d.msg.size, ese.Int(size)))
 	}
 	return size, nil
+}
+
+// setOn is a cure that sets a column of a message.
+func setOn(fid FolderID, uid UID, c *ese.Column, v ese.Value) func(*op, *boxState) error {
+	return func(o *op, st *boxState) error {
+		t := st.d.msg.t
+		return o.tx.Update(t.NewRow().Set(c, v), ese.Int(st.mbx), ese.Int(fid), ese.Int(uid))
+	}
 }
 
 // tree checks that folders have parents up to the root, and names.

@@ -16,6 +16,7 @@ type mailboxRow struct {
 	quotaBytes, quotaMessages    int64
 	count, size                  int64
 	tombsFloor                   CN
+	keeping
 }
 
 func (r *mailboxRow) read(t *mailboxTable, v *ese.RowView) {
@@ -26,9 +27,10 @@ func (r *mailboxRow) read(t *mailboxTable, v *ese.RowView) {
 	r.quotaBytes, r.quotaMessages = v.Int(t.quotaBytes), v.Int(t.quotaMessages)
 	r.count, r.size = v.Int(t.count), v.Int(t.size)
 	r.tombsFloor = CN(v.Int(t.tombsFloor))
+	r.keeping.read(t, v)
 }
 
-// counters sets the columns that operations change.
+// counters sets the columns that every operation may change.
 func (r *mailboxRow) counters(t *mailboxTable, row *ese.Row) {
 	row.Set(t.nextUIDValidity, ese.Int(r.nextUIDValidity)).
 		Set(t.nextKeyword, ese.Int(r.nextKeyword)).
@@ -133,14 +135,9 @@ func (s *Store) CreateMailboxes(ctx context.Context, database int, ids []Mailbox
 
 // createMailbox inserts the mailbox, its standard folders and their subscriptions.
 func (o *op) createMailbox(d *database, id MailboxID) error {
-	mbx := uint32(1)
-	c := o.tx.Cursor(d.mailbox.t.Primary())
-	ok, err := c.Last()
+	mbx, err := d.nextMailbox(o.tx)
 	if err != nil {
 		return err
-	}
-	if ok {
-		mbx = uint32(c.Row().Int(d.mailbox.mbx)) + 1
 	}
 	now := o.s.o.Now()
 	st := &boxState{box: &box{id: id, d: d, mbx: mbx}}
@@ -159,6 +156,21 @@ func (o *op) createMailbox(d *database, id MailboxID) error {
 		Set(t.incarnation, ese.Int(1)).Set(t.tombsFloor, ese.Int(0))
 	st.row.counters(t, row)
 	return o.tx.Insert(row)
+}
+
+// nextMailbox is a row number that no mailbox ever had: a handle to one that was removed must
+// not come to mean another.
+func (d *database) nextMailbox(tx *ese.Tx) (uint32, error) {
+	removed, err := d.globalNum(tx, lastRemovedKey)
+	if err != nil {
+		return 0, err
+	}
+	c := tx.Cursor(d.mailbox.t.Primary())
+	ok, err := c.Last()
+	if ok && err == nil {
+		removed = max(removed, c.Row().Int(d.mailbox.mbx))
+	}
+	return uint32(removed) + 1, err
 }
 
 func (o *op) insertStandardFolders(st *boxState, now time.Time) error {
@@ -190,24 +202,37 @@ type MailboxInfo struct {
 	QuotaBytes, QuotaMessages int64
 	// HighestCN is the last change of any kind.
 	HighestCN CN
+	// Recoverable and RecoverableSize are messages that were deleted and are kept; no quota
+	// counts them.
+	Recoverable, RecoverableSize int64
+	// Hold: nothing that was deleted is purged.
+	Hold bool
+	// KeepDeleted is how long deleted messages are kept, Own whether the mailbox itself says so.
+	KeepDeleted time.Duration
+	Own         bool
 }
 
 // Info reads the mailbox's counters.
 func (m *Mailbox) Info() (MailboxInfo, error) {
 	var r mailboxRow
+	var kept counts
 	err := m.view("read", func(r2 *reader) error {
 		ok, err := r2.tx.Get(m.b.d.mailbox.t, &r2.row, &r2.buf, ese.Int(m.b.mbx))
 		if err == nil && !ok {
 			err = ErrNoMailbox
 		}
-		if err == nil {
-			r.read(&m.b.d.mailbox, &r2.row)
+		if err != nil {
+			return err
 		}
+		r.read(&m.b.d.mailbox, &r2.row)
+		kept, err = m.b.d.recoverable(r2.tx, m.b.mbx)
 		return err
 	})
 	return MailboxInfo{
 		Messages: r.count, Size: r.size, HighestCN: r.nextCN - 1,
 		QuotaBytes: r.quotaBytes, QuotaMessages: r.quotaMessages,
+		Recoverable: kept.count, RecoverableSize: kept.size,
+		Hold: r.hold(), KeepDeleted: r.keepFor(&m.s.o), Own: r.own,
 	}, err
 }
 

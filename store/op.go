@@ -14,6 +14,8 @@ type op struct {
 	boxes []*boxState
 	row   ese.RowView
 	buf   []byte
+	// remover: mailboxes that are being removed are taken too.
+	remover bool
 }
 
 // boxState is a mailbox as the transaction sees and changes it.
@@ -67,6 +69,9 @@ func (o *op) load(boxes []*box) error {
 			return ErrNoMailbox
 		}
 		st.row.read(&b.d.mailbox, &o.row)
+		if st.row.removing() && !o.remover {
+			return ErrRemoving
+		}
 		o.boxes = append(o.boxes, st)
 	}
 	return nil

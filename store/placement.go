@@ -19,6 +19,7 @@ type placement struct {
 	keywords          []uint16 // ascending
 	received, saved   int64
 	size              int64
+	origin            FolderID // of a recoverable one: where it was deleted
 }
 
 func (p *placement) read(t *msgTable, v *ese.RowView) {
@@ -27,7 +28,7 @@ func (p *placement) read(t *msgTable, v *ese.RowView) {
 		thread: ThreadID(v.Int(t.thread)), modseq: CN(v.Int(t.modseq)),
 		createdCN: CN(v.Int(t.createdCN)), flags: Flags(v.Int(t.flags)),
 		received: v.Int(t.received), saved: v.Int(t.saved), size: v.Int(t.size),
-		keywords: decodeKeywords(v.Bytes(t.keywords)),
+		origin: FolderID(later(v, t.origin)), keywords: decodeKeywords(v.Bytes(t.keywords)),
 	}
 	if q := v.Bytes(t.queue); q != nil {
 		p.queueID = append([]byte(nil), q...)
@@ -80,28 +81,46 @@ func (o *op) insert(st *boxState, f *folderRow, p *placement) error {
 	if len(p.queueID) > 0 {
 		row.Set(t.queue, ese.Bytes(p.queueID))
 	}
+	if p.origin != 0 {
+		row.Set(t.origin, ese.Int(p.origin))
+	}
 	if err := o.tx.Insert(row); err != nil {
 		return err
 	}
-	f.add(p.flags, p.size, 1)
+	st.count(f, p, 1)
 	f.changed(p.modseq)
-	st.row.count++
-	st.row.size += p.size
 	return nil
 }
 
-// remove takes a message out of a folder and leaves a tombstone. Unless it moves, its content
-// loses a reference.
-func (o *op) remove(st *boxState, f *folderRow, p *placement, kind tombKind) error {
+// count counts a message n times (n is 1 or -1). The mailbox, and so its quota, does not count
+// what is only kept to be recovered.
+func (st *boxState) count(f *folderRow, p *placement, n int64) {
+	f.add(p.flags, p.size, n)
+	f.dirty, st.dirty = true, true
+	if f.fid != recoverableFolder {
+		st.row.count += n
+		st.row.size += n * p.size
+	}
+}
+
+// take takes a message's row out of a folder.
+func (o *op) take(st *boxState, f *folderRow, p *placement) error {
 	key := [3]ese.Value{ese.Int(st.mbx), ese.Int(f.fid), ese.Int(p.uid)}
 	if err := o.tx.Delete(st.d.msg.t, key[:]...); err != nil {
 		return err
 	}
-	f.add(p.flags, p.size, -1)
-	st.row.count--
-	st.row.size -= p.size
+	st.count(f, p, -1)
+	return nil
+}
+
+// remove takes a message out of a folder and leaves a tombstone. Unless it moves it becomes
+// recoverable, or where nothing is kept its content loses a reference.
+func (o *op) remove(st *boxState, f *folderRow, p *placement, kind tombKind) error {
+	if err := o.take(st, f, p); err != nil {
+		return err
+	}
 	if kind != tombMoved {
-		if err := st.d.changeRefs(o.tx, p.cid, -1, 0); err != nil {
+		if err := o.dispose(st, f, p); err != nil {
 			return err
 		}
 		held, err := st.d.hasEmail(o.tx, st.mbx, p.email, 0)
@@ -119,7 +138,7 @@ func (o *op) remove(st *boxState, f *folderRow, p *placement, kind tombKind) err
 	})
 }
 
-// hasEmail tells whether any folder, or the one named, holds an e-mail.
+// hasEmail tells whether any folder that clients see, or the one named, holds an e-mail.
 func (d *database) hasEmail(tx *ese.Tx, mbx uint32, email EmailID, fid FolderID) (bool, error) {
 	c := tx.Cursor(d.msg.byEmail)
 	if err := c.Prefix(ese.Int(mbx), ese.Int(email)); err != nil {
@@ -127,7 +146,8 @@ func (d *database) hasEmail(tx *ese.Tx, mbx uint32, email EmailID, fid FolderID)
 	}
 	ok, err := c.First()
 	for ; ok && err == nil; ok, err = c.Next() {
-		if fid == 0 || FolderID(c.Row().Int(d.msg.fid)) == fid {
+		at := FolderID(c.Row().Int(d.msg.fid))
+		if at == fid || fid == 0 && at != recoverableFolder {
 			return true, nil
 		}
 	}

@@ -87,6 +87,9 @@ func (m *Mailbox) Changes(fid FolderID, since CN) (*Changes, error) {
 		if out.Keywords, err = r.words(1); err != nil {
 			return err
 		}
+		if since < f.tombsFloor {
+			return ErrTooOld
+		}
 		return r.expunged(fid, since, out)
 	})
 	if err != nil {
@@ -125,22 +128,12 @@ func (r *reader) changed(fid FolderID, since CN, out *Changes) error {
 // expunged reads the tombstones above since of messages that were there at since.
 func (r *reader) expunged(fid FolderID, since CN, out *Changes) error {
 	b := r.m.b
-	ok, err := r.tx.Get(b.d.mailbox.t, &r.row, &r.buf, ese.Int(b.mbx))
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return ErrNoMailbox
-	}
-	if since < CN(r.row.Int(b.d.mailbox.tombsFloor)) {
-		return ErrTooOld
-	}
 	t := &b.d.tomb
 	c := r.tx.Cursor(t.byFolder)
 	if err := c.Prefix(ese.Int(b.mbx), ese.Int(fid)); err != nil {
 		return err
 	}
-	ok, err = c.Seek(ese.Int(b.mbx), ese.Int(fid), ese.Int(since+1))
+	ok, err := c.Seek(ese.Int(b.mbx), ese.Int(fid), ese.Int(since+1))
 	for ; ok && err == nil; ok, err = c.Next() {
 		v := c.Row()
 		if tombKind(v.Int(t.kind)) != tombFolder && CN(v.Int(t.createdCN)) <= since {

@@ -1,15 +1,13 @@
 package store
 
 import (
-	"context"
 	"errors"
-	"fmt"
 
 	"pillarbox/ese"
 )
 
 // schemaVersion is the version of the tables that this package makes (docs/store.md).
-const schemaVersion = 1
+const schemaVersion = 2
 
 // database is one .edb with its tables resolved.
 type database struct {
@@ -25,6 +23,7 @@ type database struct {
 	keyword keywordTable
 	thread  threadTable
 	sub     subTable
+	gone    goneTable
 }
 
 type globalTable struct {
@@ -37,6 +36,7 @@ type mailboxTable struct {
 	mbx, guid, kind, incarnation, created              *ese.Column
 	nextUIDValidity, nextID, nextCN, nextKeyword       *ese.Column
 	quotaBytes, quotaMessages, count, size, tombsFloor *ese.Column
+	bits, disconnected, keepDeleted, address           *ese.Column
 	byGUID                                             *ese.Index
 }
 
@@ -44,7 +44,7 @@ type folderTable struct {
 	t                                            *ese.Table
 	mbx, fid, parent, name, role, bits, created  *ese.Column
 	createdCN, cn, highest, uidValidity, uidNext *ese.Column
-	count, unread, deleted, size                 *ese.Column
+	count, unread, deleted, size, tombsFloor     *ese.Column
 	byName                                       *ese.Index
 }
 
@@ -58,7 +58,7 @@ type msgTable struct {
 	t                                        *ese.Table
 	mbx, fid, uid, cid, email, thread, queue *ese.Column
 	modseq, createdCN, flags, keywords       *ese.Column
-	received, saved, size                    *ese.Column
+	received, saved, size, origin            *ese.Column
 	byModSeq, byEmail, byThread, byQueue     *ese.Index
 }
 
@@ -81,6 +81,12 @@ type threadTable struct {
 type subTable struct {
 	t          *ese.Table
 	user, name *ese.Column
+}
+
+// goneTable is the paths of folders that are gone, for what was in them.
+type goneTable struct {
+	t                  *ese.Table
+	mbx, fid, at, path *ese.Column
 }
 
 func fixed(t ese.ColumnType, names ...string) []ese.ColumnDef {
@@ -133,7 +139,9 @@ func tableDefs() []ese.TableDef {
 				fixed(ese.GUID, "guid"), fixed(ese.UnsignedByte, "kind"),
 				fixed(ese.LongLong, "created", "next_id", "next_cn", "quota_bytes",
 					"quota_messages", "count", "size", "tombs_floor"),
-				fixed(ese.LongBinary, "props")),
+				fixed(ese.LongBinary, "props"),
+				fixed(ese.UnsignedLong, "bits"), fixed(ese.LongLong, "disconnected", "keep_deleted"),
+				fixed(ese.Binary, "address")),
 			Indexes: []ese.IndexDef{primary("mbx"), unique(index("by_guid", "guid"))},
 		},
 		{
@@ -142,7 +150,7 @@ func tableDefs() []ese.TableDef {
 				fixed(ese.LongLong, "fid", "parent", "created", "created_cn", "cn",
 					"highest_modseq", "count", "unread", "deleted", "size"),
 				fixed(ese.UnsignedByte, "role"), fixed(ese.Binary, "name"),
-				fixed(ese.LongBinary, "props")),
+				fixed(ese.LongBinary, "props"), fixed(ese.LongLong, "tombs_floor")),
 			Indexes: []ese.IndexDef{
 				primary("mbx", "fid"), unique(index("by_name", "mbx", "parent", "name")),
 			},
@@ -160,7 +168,8 @@ func tableDefs() []ese.TableDef {
 				fixed(ese.UnsignedLong, "mbx", "uid", "flags"),
 				fixed(ese.LongLong, "fid", "cid", "email_id", "thread_id", "modseq", "created_cn",
 					"received", "saved", "size"),
-				fixed(ese.Binary, "keywords", "queue_id"), fixed(ese.LongBinary, "props")),
+				fixed(ese.Binary, "keywords", "queue_id"), fixed(ese.LongBinary, "props"),
+				fixed(ese.LongLong, "origin")),
 			Indexes: []ese.IndexDef{
 				primary("mbx", "fid", "uid"), unique(index("by_modseq", "mbx", "fid", "modseq")),
 				index("by_email", "mbx", "email_id"),
@@ -191,55 +200,13 @@ func tableDefs() []ese.TableDef {
 				fixed(ese.GUID, "user"), fixed(ese.Binary, "name")),
 			Indexes: []ese.IndexDef{primary("user", "name")},
 		},
+		{
+			Name: "GoneFolder", Columns: columns(
+				fixed(ese.UnsignedLong, "mbx"), fixed(ese.LongLong, "fid", "at"),
+				fixed(ese.LongBinary, "path")),
+			Indexes: []ese.IndexDef{primary("mbx", "fid")},
+		},
 	}
-}
-
-// openDatabase makes the tables that are missing and resolves them.
-func openDatabase(
-	ctx context.Context, in *ese.Instance, db *ese.Database, order int,
-) (*database, error) {
-	if _, err := db.Table("Global"); errors.Is(err, ese.ErrNotFound) {
-		if err := createTables(ctx, in, db); err != nil {
-			return nil, fmt.Errorf("create the store's tables: %w", err)
-		}
-	}
-	d := &database{db: db, order: order}
-	if err := d.resolve(); err != nil {
-		return nil, fmt.Errorf("open the store's tables: %w", err)
-	}
-	var version int64
-	err := in.View(func(tx *ese.Tx) (err error) {
-		version, err = d.globalNum(tx, "schema_version")
-		return err
-	})
-	if err == nil && version > schemaVersion {
-		err = ErrNewer
-	}
-	return d, err
-}
-
-func createTables(ctx context.Context, in *ese.Instance, db *ese.Database) error {
-	return in.Update(ctx, func(tx *ese.Tx) error {
-		for _, def := range tableDefs() {
-			t, err := tx.CreateTable(db, def)
-			if err != nil {
-				return err
-			}
-			if def.Name != "Global" {
-				continue
-			}
-			r := resolver{t: t}
-			key, num := r.col("key"), r.col("num")
-			if r.err != nil {
-				return r.err
-			}
-			row := t.NewRow().Set(key, ese.String("schema_version")).Set(num, ese.Int(schemaVersion))
-			if err := tx.Insert(row); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // globalNum reads a number of the Global table, 0 when it is not there.
@@ -275,9 +242,32 @@ func (r *resolver) index(name string) *ese.Index {
 	return x
 }
 
+// later is col for a column of version 2: nil where a read-only instance shows an older store.
+func (r *resolver) later(name string) *ese.Column {
+	c, err := r.t.Column(name)
+	if errors.Is(err, ese.ErrNotFound) {
+		return nil
+	}
+	if r.err == nil {
+		r.err = err
+	}
+	return c
+}
+
+// later reads a column of version 2.
+func later(v *ese.RowView, c *ese.Column) int64 {
+	if c == nil {
+		return 0
+	}
+	return v.Int(c)
+}
+
 func (d *database) resolve() error {
 	for _, def := range tableDefs() {
 		t, err := d.db.Table(def.Name)
+		if errors.Is(err, ese.ErrNotFound) && def.Name == "GoneFolder" {
+			continue // read-only, of version 1
+		}
 		if err != nil {
 			return err
 		}
@@ -302,6 +292,8 @@ func (d *database) resolveTable(name string, r *resolver) {
 			nextID: c("next_id"), nextCN: c("next_cn"), nextKeyword: c("next_keyword"),
 			quotaBytes: c("quota_bytes"), quotaMessages: c("quota_messages"),
 			count: c("count"), size: c("size"), tombsFloor: c("tombs_floor"),
+			bits: r.later("bits"), disconnected: r.later("disconnected"),
+			keepDeleted: r.later("keep_deleted"), address: r.later("address"),
 			byGUID: r.index("by_guid"),
 		}
 	case "Folder":
@@ -310,7 +302,8 @@ func (d *database) resolveTable(name string, r *resolver) {
 			role: c("role"), bits: c("bits"), created: c("created"), createdCN: c("created_cn"),
 			cn: c("cn"), highest: c("highest_modseq"), uidValidity: c("uidvalidity"),
 			uidNext: c("uidnext"), count: c("count"), unread: c("unread"),
-			deleted: c("deleted"), size: c("size"), byName: r.index("by_name"),
+			deleted: c("deleted"), size: c("size"), tombsFloor: r.later("tombs_floor"),
+			byName: r.index("by_name"),
 		}
 	case "Content":
 		d.content = contentTable{
@@ -325,7 +318,7 @@ func (d *database) resolveTable(name string, r *resolver) {
 			email: c("email_id"), thread: c("thread_id"), queue: c("queue_id"),
 			modseq: c("modseq"), createdCN: c("created_cn"), flags: c("flags"),
 			keywords: c("keywords"), received: c("received"), saved: c("saved"),
-			size: c("size"), byModSeq: r.index("by_modseq"), byEmail: r.index("by_email"),
+			size: c("size"), origin: r.later("origin"), byModSeq: r.index("by_modseq"), byEmail: r.index("by_email"),
 			byThread: r.index("by_thread"), byQueue: r.index("by_queue"),
 		}
 	case "Tomb":
@@ -340,5 +333,7 @@ func (d *database) resolveTable(name string, r *resolver) {
 		d.thread = threadTable{t: t, mbx: c("mbx"), key: c("key"), thread: c("thread_id")}
 	case "Sub":
 		d.sub = subTable{t: t, user: c("user"), name: c("name")}
+	case "GoneFolder":
+		d.gone = goneTable{t: t, mbx: c("mbx"), fid: c("fid"), at: c("at"), path: c("path")}
 	}
 }

@@ -24,6 +24,9 @@ type Options struct {
 	// BatchMessages bounds how many messages one transaction of STORE, EXPUNGE or MOVE
 	// changes. Default: 256.
 	BatchMessages int
+	// KeepDeleted is how long deleted messages can be recovered where the mailbox says nothing
+	// else. Default: not at all.
+	KeepDeleted time.Duration
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Logger receives state changes. Default: discard.
@@ -168,15 +171,21 @@ func (d *database) lookup(tx *ese.Tx, id MailboxID) (mbx uint32, ok bool, err er
 
 // write runs fn in a transaction that may change the boxes, commits it, waits until it is on
 // disk and publishes its changes. On a write conflict, which only rows shared between
-// mailboxes can give, it starts again.
+// mailboxes can give, it starts again. A mailbox that is being removed is refused.
 func (s *Store) write(ctx context.Context, boxes []*box, fn func(*op) error) error {
+	return s.writeAs(ctx, op{s: s}, boxes, fn)
+}
+
+// writeAs is write for an operation of some kind.
+func (s *Store) writeAs(ctx context.Context, kind op, boxes []*box, fn func(*op) error) error {
 	slices.SortFunc(boxes, compareBoxes)
 	boxes = slices.Compact(boxes)
 	for try := 0; ; try++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		o := &op{s: s}
+		fresh := kind
+		o := &fresh
 		s.gather.enter()
 		pos, err := o.run(boxes, fn)
 		s.gather.leave()
