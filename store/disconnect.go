@@ -140,15 +140,23 @@ func (s *Store) removeBatch(
 		return err
 	})
 	if errors.Is(err, ErrNoMailbox) {
+		s.forget(b)
 		return true, nil // another has removed it
 	}
 	if err == nil && done {
-		s.mu.Lock()
-		delete(s.boxes, b.id)
-		s.mu.Unlock()
+		s.forget(b)
 		s.o.Logger.Info("mailbox removed", "mailbox", b.id.String())
 	}
 	return done, err
+}
+
+// forget drops the handle of a mailbox that is gone.
+func (s *Store) forget(b *box) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.boxes[b.id] == b {
+		delete(s.boxes, b.id)
+	}
 }
 
 // removeSome removes up to a batch of the mailbox's rows, in the end its own.

@@ -8,6 +8,7 @@
 //	  Folder (mbx, fid)      uidvalidity, uidnext, highest_modseq, counts
 //	    Msg (mbx, fid, uid)  flags, modseq, email id, thread id --+
 //	  Tomb (mbx, cn)         what is gone                         |
+//	  folder 64, hidden      Msg: what was deleted and can come back
 //	Content (cid)            refs, structure, hash  <-------------+
 //	  stream in the .stm     the bytes as they came
 //
@@ -19,6 +20,7 @@
 //     transaction.
 //  5. Folder.highest_modseq is the highest number of its messages, tombstones and creation.
 //  6. What a caller is told is durable. Changes are published after that, as hints.
+//  7. What is deleted can be brought back until Purge lets it go (docs/store.md).
 //
 // Lock order: Store.createMu, then the write locks of mailboxes by (database, mbx), then
 // Store.mu or box.mu, which are leaves. A write lock is held from the beginning of the
@@ -26,5 +28,6 @@
 // mailbox share a sync (docs/design: two horizons). No transaction is open between calls.
 //
 // The package knows no protocol, no address and no user: mailboxes are named by the directory's
-// object GUID. It does not prune tombstones and keeps no search terms yet.
+// object GUID; Purge asks who has an owner. It starts no goroutine: Purge.Step is called. It keeps
+// no search terms yet.
 package store

@@ -37,6 +37,9 @@ func TestCrash(t *testing.T) {
 	for name, n := range map[string]int{
 		"cuts in recovery": sum.CutInOpen, "cuts in operations": sum.CutInOperation,
 		"cut operations that took effect": sum.TookEffect, "large contents": sum.Large,
+		"messages undeleted": sum.Undeleted, "messages purged": sum.Purged,
+		"tombstones forgotten": sum.Forgotten, "mailboxes removed": sum.Removed,
+		"removals of mailboxes cut": sum.RemovalCut,
 	} {
 		if n < *seeds/50 {
 			t.Errorf("only %d %s: the simulation proves nothing", n, name)

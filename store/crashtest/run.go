@@ -19,6 +19,8 @@ type Counts struct {
 	Lives, CutInOpen, CutInOperation, CutBetween int
 	Operations, TookEffect                       int // cut operations that were there afterwards
 	Large                                        int // contents that came as streams
+	Undeleted, Purged, Forgotten                 int // messages, messages, tombstones
+	Removed, RemovalCut                          int // mailboxes
 	Engine                                       EngineCounts
 }
 
@@ -61,23 +63,33 @@ func (c *Counts) Add(o Counts) {
 	c.Operations += o.Operations
 	c.TookEffect += o.TookEffect
 	c.Large += o.Large
+	c.Undeleted += o.Undeleted
+	c.Purged += o.Purged
+	c.Forgotten += o.Forgotten
+	c.Removed += o.Removed
+	c.RemovalCut += o.RemovalCut
 	c.Engine.sum(o.Engine)
 }
 
-// boxes is the number of mailboxes.
-const boxes = 3
+// boxes is the number of mailboxes, keepDeleted how long they keep what is deleted.
+const (
+	boxes       = 3
+	keepDeleted = time.Hour
+)
 
 // run is one run of a seed.
 type run struct {
-	rng    *rand.Rand
-	o      ese.Options
-	d      *esetest.CrashDisk
-	in     *ese.Instance
-	s      *store.Store
-	model  *state
-	counts Counts
-	words  int // to make each message another
-	clock  time.Time
+	rng   *rand.Rand
+	o     ese.Options
+	d     *esetest.CrashDisk
+	in    *ese.Instance
+	s     *store.Store
+	model *state
+	// between are states that an operation of several transactions went through.
+	between []*state
+	counts  Counts
+	words   int // to make each message another
+	clock   time.Time
 }
 
 // Run works with one seed and returns the first thing that is wrong.
@@ -137,12 +149,13 @@ func (r *run) life(mem *vfs.Mem, possible []*state) (*vfs.Mem, []*state, error) 
 	r.d.Left = 1 + r.rng.IntN(ops*6)
 	for range ops {
 		before := r.model.clone()
+		r.between = nil
 		if err := r.work(); err != nil {
 			return nil, nil, errors.Join(err, r.kill())
 		}
 		if r.d.Cut != nil {
 			r.counts.CutInOperation++
-			return r.d.Cut, []*state{before, r.model}, r.kill()
+			return r.d.Cut, append(append([]*state{before}, r.between...), r.model), r.kill()
 		}
 	}
 	r.counts.CutBetween++
@@ -169,7 +182,10 @@ func (r *run) open(possible []*state) (err error) {
 		return err
 	}
 	ctx := context.Background()
-	if r.s, err = store.Open(ctx, r.in, store.Options{BatchMessages: 1000, Now: o.Now}); err != nil {
+	r.s, err = store.Open(ctx, r.in, store.Options{
+		BatchMessages: 1000, Now: o.Now, KeepDeleted: keepDeleted,
+	})
+	if err != nil {
 		return err
 	}
 	if possible == nil {
@@ -183,7 +199,7 @@ func (r *run) open(possible []*state) (err error) {
 		r.model, err = read(r.s, boxes, nil)
 		return err
 	}
-	if err := r.check(); err != nil {
+	if err := errors.Join(r.check(), r.finishRemoval(possible)); err != nil {
 		return err
 	}
 	held := possible[0].clone().held

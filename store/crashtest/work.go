@@ -31,13 +31,17 @@ func (r *run) work() error {
 		{"flags", 4, r.flags},
 		{"copy", 2, r.copy},
 		{"move", 3, r.move},
-		{"expunge", 3, r.expunge},
+		{"expunge", 5, r.expunge},
 		{"create", 1, r.create},
 		{"rename", 1, r.rename},
 		{"delete", 1, r.remove},
 		{"release", 1, r.release},
+		{"undelete", 4, r.undelete},
+		{"purge", 2, r.purge},
+		{"hold", 1, r.hold},
+		{"replace", 1, r.replace},
 	}
-	n := r.rng.IntN(27)
+	n := r.rng.IntN(37)
 	for _, op := range operations {
 		if n -= op.weight; n >= 0 {
 			continue
@@ -352,7 +356,7 @@ func (r *run) expunge() error {
 	for _, uid := range uids {
 		if opt.Always || f.messages[uid].flags&store.FlagDeleted != 0 {
 			want = append(want, uid)
-			delete(f.messages, uid)
+			r.model.drop(n, f, uid)
 		}
 	}
 	gone, err := m.Expunge(context.Background(), f.id, opt)
@@ -424,7 +428,14 @@ func (r *run) remove() error {
 	if name == "INBOX" {
 		return nil
 	}
+	f := r.model.boxes[n][name]
+	for _, uid := range slices.Sorted(maps.Keys(f.messages)) {
+		r.model.drop(n, f, uid)
+	}
 	delete(r.model.boxes[n], name)
+	if k := r.model.kept[n]; k.next > 1 {
+		k.gone[f.id] = name
+	}
 	return m.DeleteFolder(context.Background(), name)
 }
 
