@@ -36,7 +36,7 @@ func TestCrash(t *testing.T) {
 	}
 	t.Logf("%d seeds: %+v", *crashSeeds, sum)
 	if *crashSeeds >= 40 && (sum.InAccept < 5 || sum.InStep < 5 || sum.InOpen < 5 || sum.Twice < 1 ||
-		sum.Notices < 20 || sum.Survived < 1 || sum.Lost < 1) {
+		sum.Notices < 20 || sum.Lost < 1) || sum.Survived < *crashSeeds/100 { // some 1 in 30 seeds
 		t.Error("too little was met: the simulation proves nothing")
 	}
 }
