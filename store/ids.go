@@ -34,8 +34,10 @@ const (
 	// recoverableFolder is hidden and holds messages that were deleted. It is made when the
 	// first one is.
 	recoverableFolder FolderID = 0x40
-	firstID                    = 0x100
 )
+
+// firstID is the first identifier that is given to anything new.
+const firstID = 0x100
 
 // UIDRange is a range of UIDs, both ends included. Sets are ascending and do not overlap.
 type UIDRange struct{ First, Last UID }

@@ -34,10 +34,9 @@ type Purged struct {
 type Purge struct {
 	s      *Store
 	o      PurgeOptions
-	boxes  []*box // still to be looked at
-	begun  bool
-	total  Purged
-	looked int
+	boxes []*box // still to be looked at
+	begun bool
+	total Purged
 }
 
 // NewPurge makes a Purge that begins with the first mailbox.
