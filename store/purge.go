@@ -32,8 +32,8 @@ type Purged struct {
 // and mailboxes without an owner whose time is over. Nothing of a mailbox on hold goes but its
 // tombstones. It is for one goroutine.
 type Purge struct {
-	s      *Store
-	o      PurgeOptions
+	s     *Store
+	o     PurgeOptions
 	boxes []*box // still to be looked at
 	begun bool
 	total Purged
