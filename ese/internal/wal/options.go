@@ -30,7 +30,7 @@ type Options struct {
 	// least 64 KiB.
 	GenerationBytes int64
 	// BufferBytes is the size of the ring of log not yet written, rounded up to a power of two.
-	// Default: 8 MiB, at least 64 KiB.
+	// Default: two generations, at most 8 MiB; at least 64 KiB.
 	BufferBytes int
 	// PageSize of the databases, kept in the file header. Default: 8192.
 	PageSize int
@@ -68,7 +68,8 @@ func (o Options) withDefaults() (Options, error) {
 			o.GenerationBytes, logrec.SectorSize, minGenerationBytes, maxGenerationBytes)
 	}
 	if o.BufferBytes == 0 {
-		o.BufferBytes = defaultBufferBytes
+		// More than two generations it never holds (invariant 5).
+		o.BufferBytes = int(min(defaultBufferBytes, 2*o.GenerationBytes))
 	}
 	o.BufferBytes = 1 << bits.Len(uint(max(o.BufferBytes, minBufferBytes)-1))
 	if o.PageSize == 0 {
