@@ -55,6 +55,7 @@ func (in *Instance) cleaner() {
 		in.try(func() error { return in.freeDropped(8) })
 		in.try(func() error { return in.buildIndexes(64) })
 		in.try(in.scrubTick)
+		in.try(in.defragTick)
 	}
 }
 
@@ -140,12 +141,14 @@ func (in *Instance) Step(n int) error {
 		return in.buildIndexes(1)
 	case 10:
 		return in.scrubStep(32)
+	case 11:
+		return in.defragStep(16)
 	}
 	return in.writeBehind()
 }
 
 // Steps is the number of kinds of background work that Step knows.
-const Steps = 12
+const Steps = 13
 
 // cleanVersions removes kept states that no snapshot needs, and the rows that are gone for
 // all. rounds bounds the work; below 0 everything is done.

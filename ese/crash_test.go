@@ -45,7 +45,7 @@ func TestCrash(t *testing.T) {
 
 // crashCounts are the minimum counts of a simulation that proves something.
 type crashCounts struct {
-	ScrubPasses, PagesReturned, PagesTrimmed int
+	ScrubPasses, PagesReturned, PagesTrimmed, PagesMoved, PagesJoined int
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
 	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled, Longs int
 
@@ -70,6 +70,8 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.ScrubPasses += o.ScrubPasses
 	c.PagesReturned += o.PagesReturned
 	c.PagesTrimmed += o.PagesTrimmed
+	c.PagesMoved += o.PagesMoved
+	c.PagesJoined += o.PagesJoined
 	c.full.add(&o.full)
 	c.DDL += o.DDL
 	c.Spilled += o.Spilled
@@ -85,7 +87,9 @@ func (c *crashCounts) demand(t *testing.T) {
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
 		"cuts after a checkpoint at the log's end": c.Quiet,
 		"additions to escrow columns":              c.Adds,
-		"schema changes":                           c.DDL, "snapshots with states in the file": c.Spilled,
+		"pages moved to the front":                 c.PagesMoved, "pages joined": c.PagesJoined,
+		"pages given back": c.PagesReturned,
+		"schema changes":   c.DDL, "snapshots with states in the file": c.Spilled,
 		"long values changed in place or shared": c.Longs, "reads by indexes added later": c.Built,
 	} {
 		if n < 10 {
@@ -362,6 +366,8 @@ func (s *sim) collect() {
 	s.counts.ScrubPasses += int(st.ScrubPasses)
 	s.counts.PagesReturned += int(st.PagesReturned)
 	s.counts.PagesTrimmed += int(st.PagesTrimmed)
+	s.counts.PagesMoved += int(st.PagesMoved)
+	s.counts.PagesJoined += int(st.PagesJoined)
 }
 
 // recoverUntilUp opens after a crash; with again the power may fail in recovery too.
@@ -531,6 +537,14 @@ func (s *sim) step() {
 			for range s.rng.IntN(20) {
 				if err := s.in.Step(10); err != nil {
 					s.fatal("scrub: %v", err)
+				}
+			}
+		}
+		if n == 11 {
+			s.db.StartDefragment()
+			for range s.rng.IntN(20) {
+				if err := s.in.Step(11); err != nil {
+					s.fatal("defragment: %v", err)
 				}
 			}
 		}

@@ -51,6 +51,7 @@ type Database struct {
 
 	streams streamSpace
 	scrub   scrub
+	defrag  defrag
 }
 
 // Name is the name the database was opened by.

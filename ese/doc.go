@@ -48,6 +48,9 @@
 //     is kept once there is a first one, and a restore to an earlier moment begins a new log
 //     stream.
 //
+//  10. Background work moves pages in use only to the front of the file, each as one step that a
+//     crash leaves whole or undone; no reader waits for it longer than for a split.
+//
 // Limits: rows of 3,478 bytes at 8 KiB pages without their long values (15,746 at 32 KiB); index
 // keys of 2,000 bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.
 //

@@ -36,6 +36,9 @@ const (
 	EventScrubBegun       EventID = 510 // Database: N pages
 	EventScrubProgress    EventID = 511 // Database: up to Page of N
 	EventScrubEnded       EventID = 512 // Database: N pages; Took
+	EventDefragBegun      EventID = 520 // Database: N pages
+	EventDefragProgress   EventID = 521 // Database: N pages moved so far
+	EventDefragEnded      EventID = 522 // Database: N pages moved; Took
 	EventFailed           EventID = 900 // Err: the storage group must be opened again
 	EventDismounted       EventID = 901 // Err: the log disk was full for too long
 )
@@ -51,9 +54,11 @@ var eventNames = map[EventID]string{
 	EventDetached: "database detached", EventPageRepaired: "page repaired",
 	EventPageDamaged: "page damaged", EventLostWrite: "disk lost a write",
 	EventScrubBegun: "scrub begun", EventScrubProgress: "scrub goes on",
-	EventScrubEnded: "scrub ended",
-	EventFailed:     "storage group failed: open it again to recover",
-	EventDismounted: "databases dismounted: make space where the log is and open again",
+	EventScrubEnded:  "scrub ended",
+	EventDefragBegun: "defragmentation begun", EventDefragProgress: "defragmentation goes on",
+	EventDefragEnded: "defragmentation ended",
+	EventFailed:      "storage group failed: open it again to recover",
+	EventDismounted:  "databases dismounted: make space where the log is and open again",
 }
 
 // String names the event.
@@ -86,7 +91,7 @@ func (id EventID) level() slog.Level {
 		return slog.LevelError
 	case EventLogRollWaited, EventLogReserveUsed, EventPageRepaired:
 		return slog.LevelWarn
-	case EventCheckpoint, EventScrubProgress, EventLogRemoved:
+	case EventCheckpoint, EventScrubProgress, EventDefragProgress, EventLogRemoved:
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"time"
 
 	"pillarbox/ese"
 	"pillarbox/ese/vfs"
@@ -237,4 +238,20 @@ func ExampleTx_OpenLong() {
 	// Output:
 	// 1000000 middle
 	// <nil> <nil>
+}
+
+// The pages in use move to the front of the file, and its end is cut; readers and writers go on.
+// It also begins by itself where a scrub finds a quarter of the file free.
+func ExampleDatabase_StartDefragment() {
+	in, db, _ := exampleGroup(mailboxDef())
+	db.StartDefragment()
+	for db.Defragmentation().Took == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	st := db.Defragmentation()
+	fmt.Println(st.Running, st.Trees == st.Of)
+	if err := in.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: false true
 }

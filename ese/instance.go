@@ -57,6 +57,7 @@ type Instance struct {
 		undone, checkpoints, events           atomic.Uint64
 		repaired, damaged, lostWrites         atomic.Uint64
 		scrubbed, scrubPasses, trimmed, freed atomic.Uint64
+		moved, joined                         atomic.Uint64
 	}
 	removed uint32 // generations below it were removed; guarded by stepMu
 	pinned  uint32 // a running backup needs the log from there on; 0 = none; guarded by stepMu
@@ -441,6 +442,8 @@ type Stats struct {
 	ScrubPasses       uint64 // of a database
 	PagesReturned     uint64 // from a tree to the one above it
 	PagesTrimmed      uint64 // taken off the ends of files
+	PagesMoved        uint64 // to the front, by defragmentation
+	PagesJoined       uint64 // emptied into a neighbour by it
 	LogFull           bool   // changes are refused
 	GenerationsWaited int64
 }
@@ -461,6 +464,7 @@ func (in *Instance) Stats() Stats {
 	s.Events, s.PagesRepaired, s.PagesDamaged = c.events.Load(), c.repaired.Load(), c.damaged.Load()
 	s.LostWrites, s.PagesScrubbed = c.lostWrites.Load(), c.scrubbed.Load()
 	s.ScrubPasses, s.PagesTrimmed = c.scrubPasses.Load(), c.trimmed.Load()
+	s.PagesMoved, s.PagesJoined = c.moved.Load(), c.joined.Load()
 	s.PagesReturned, s.LogFull = c.freed.Load(), in.fullSince.Load() != 0
 	s.GenerationsWaited = s.Log.RollsWaited
 	for _, db := range in.databases() {

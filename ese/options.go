@@ -60,6 +60,12 @@ type Options struct {
 	ScrubEvery time.Duration
 	// ScrubRate bounds what a scrub reads, in bytes a second. Default: 4 MiB.
 	ScrubRate int64
+	// DefragmentFree is how much of a database may be free pages, in percent: where a scrub ends
+	// with more, pages in use are moved to the front and the file is cut. Default: 25; negative:
+	// only on Database.StartDefragment.
+	DefragmentFree int
+	// DefragmentRate bounds what that reads and moves, in bytes a second. Default: 4 MiB.
+	DefragmentRate int64
 	// Computer is the name in new signatures. Default: empty.
 	Computer string
 	// Logger receives state changes. Default: discard.
@@ -119,6 +125,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.DiskFullLimit, 10*time.Minute)
 	setDefault(&o.ScrubEvery, 7*24*time.Hour)
 	setDefault(&o.ScrubRate, 4<<20)
+	setDefault(&o.DefragmentFree, 25)
+	setDefault(&o.DefragmentRate, 4<<20)
 	return o, o.check()
 }
 

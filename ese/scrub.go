@@ -24,7 +24,7 @@ type scrub struct {
 	due     time.Time
 	status  ScrubStatus
 	buf     page.Page
-	trees   []page.No // still to give space back
+	trees   []*btree.Tree // still to give space back
 
 	cut   page.No // the file ends here once the checkpoint has passed cutAt; 0 = no
 	cutAt LogPos
@@ -135,7 +135,7 @@ func (db *Database) beginScrub() bool {
 	s.running, s.wanted = true, false
 	s.status = ScrubStatus{Running: true, Pages: uint32(db.file.Pages()), Began: now}
 	s.buf = make(page.Page, in.o.PageSize)
-	s.trees = db.treeRoots()
+	s.trees = db.currentTrees()
 	in.emit(Event{ID: EventScrubBegun, Database: db.name, N: uint64(s.status.Pages)})
 	return true
 }
@@ -152,6 +152,9 @@ func (db *Database) endScrub() error {
 	in.emit(Event{
 		ID: EventScrubEnded, Database: db.name, N: uint64(s.status.Pages), Took: s.status.Took,
 	})
+	if err := db.defragmentIfLoose(); err != nil {
+		return err
+	}
 	return db.changeHeader(func(h *header) {
 		h.ScanStart, h.ScanPrevious = logrec.MakeLogTime(s.status.Began), logrec.MakeLogTime(now)
 		h.ScanHighest, h.ScanContinuous = page.No(s.status.Pages), page.No(s.status.Pages)
@@ -197,24 +200,23 @@ func (db *Database) scrubPage(no page.No) error {
 	return nil
 }
 
-// treeRoots are the roots of the trees of the tables there are, those of indexes and long
-// values before the table's own: what they give back the table gives on. Trees of a dropped
-// table go as a whole.
-func (db *Database) treeRoots() []page.No {
-	var out []page.No
+// currentTrees are the trees of the tables there are, those of indexes and long values before the
+// table's own: what they give back the table gives on. Trees of a dropped table go as a whole.
+func (db *Database) currentTrees() []*btree.Tree {
+	var out []*btree.Tree
 	for _, t := range db.allTables() {
 		if !t.current() {
 			continue
 		}
 		for _, x := range t.s.Load().second {
 			if x.current() {
-				out = append(out, x.root)
+				out = append(out, x.tree)
 			}
 		}
 		if lv := t.lv.Load(); lv != nil {
-			out = append(out, lv.Root)
+			out = append(out, lv)
 		}
-		out = append(out, t.tree.Root)
+		out = append(out, t.tree)
 	}
 	return out
 }
@@ -224,11 +226,11 @@ func (db *Database) treeRoots() []page.No {
 func (db *Database) giveBack() (done bool, err error) {
 	s := &db.scrub
 	for len(s.trees) > 0 {
-		if !slices.Contains(db.treeRoots(), s.trees[0]) { // dropped meanwhile
+		if !slices.Contains(db.currentTrees(), s.trees[0]) { // dropped meanwhile
 			s.trees = s.trees[1:]
 			continue
 		}
-		n, err := db.returnExtent(s.trees[0])
+		n, err := db.returnExtent(s.trees[0].Root)
 		if err != nil {
 			return false, err
 		}
@@ -244,10 +246,16 @@ func (db *Database) giveBack() (done bool, err error) {
 
 // returnExtent is one structure change: an extent goes from a tree to the one above.
 func (db *Database) returnExtent(root page.No) (int, error) {
+	return db.changeSpace(func(m *btree.Mtr) (int, error) { return db.space.Return(m, root) })
+}
+
+// changeSpace makes one structure change of the space trees. fn returns 0 when it is to be given
+// up.
+func (db *Database) changeSpace(fn func(*btree.Mtr) (int, error)) (int, error) {
 	db.space.Lock()
 	defer db.space.Unlock()
 	m := db.in.env.NewMtr()
-	n, err := db.space.Return(m, root)
+	n, err := fn(m)
 	if err != nil || n == 0 {
 		m.Abort()
 		return 0, err
@@ -281,6 +289,12 @@ func (db *Database) cutFile() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut == 0 || in.Checkpoint() < s.cutAt {
+		return nil
+	}
+	// A backup copies pages up to the end that the file had, and its log begins before the cut.
+	in.stepMu.Lock()
+	defer in.stepMu.Unlock()
+	if in.pinned != 0 {
 		return nil
 	}
 	db.space.Lock()

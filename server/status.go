@@ -110,6 +110,8 @@ func (c *Core) engineMetrics(m metrics, s ese.Stats) {
 	m.counter("lost_writes_total", "Pages whose last write the disk lost.", s.LostWrites)
 	m.counter("pages_scrubbed_total", "Pages verified by the scrub.", s.PagesScrubbed)
 	m.counter("scrubs_total", "Databases verified by the scrub.", s.ScrubPasses)
+	m.counter("pages_moved_total", "Pages moved to the front by defragmentation.", s.PagesMoved)
+	m.counter("pages_joined_total", "Pages emptied into a neighbour by it.", s.PagesJoined)
 	m.counter("pages_trimmed_total", "Pages taken off the ends of databases.", s.PagesTrimmed)
 	m.counter("page_splits_total", "Pages split.", s.Splits)
 	m.counter("page_merges_total", "Pages merged.", s.Merges)

@@ -155,6 +155,22 @@ var mutants = []mutant{
 		"return l.awaitNext(c.entitled)", "return l.awaitNext(false)",
 	},
 	{
+		"a moved page's right neighbour is not told", "ese/internal/btree/move.go",
+		"if next != nil {\n\t\tnext.Edit().SetPrev(to)", "if next != nil && prev == nil {\n\t\tnext.Edit().SetPrev(to)",
+	},
+	{
+		"a moved page's old place is not freed", "ese/internal/btree/move.go",
+		"if err := t.alloc.Free(m, t, pg.No); err != nil {", "if err := error(nil); err != nil {",
+	},
+	{
+		"readers go on to where a moved page was", "ese/internal/btree/move.go",
+		"t.forget(pg.No)\n\t}, parent.No)", "t.forget(pg.No)\n\t})",
+	},
+	{
+		"what a tree gives back stays its own", "ese/internal/space/compact.go",
+		"if err := s.takeExtent(m, d, end, n); err != nil {", "if err := error(nil); err != nil {",
+	},
+	{
 		"a tree's pages are not given back by undo", "ese/internal/redo/undo.go",
 		"return t.Prev, u.undoTree(tx, *t)", "return t.Prev, nil",
 	},

@@ -21,7 +21,8 @@
 //  4. A structure change is complete in the log or not there; it is never undone.
 //  5. There is one copy of an internal page at a time; all copies of an instance together take
 //     at most Env.CopyBytes, and one that is dropped is marked stale like one replaced.
-//  6. An internal page has at least one node; its last separator is empty (above everything).
+//  6. A page is moved (Compact) as a whole, in one record with all that leads to it; the root never.
+//  7. An internal page has at least one node; its last separator is empty (above everything).
 //
 // Lock order: Tree.smo, then the Allocator's lock, then page latches (a single change of a
 // leaf takes only that latch; a Mtr takes several but only pages that its locks own), then

@@ -13,10 +13,11 @@
 //  3. All changes are part of the caller's structure change: they are in the log with it.
 //  4. A space tree that must split takes the page from its own available extents or from the
 //     extent being added, so a split never asks for space of another.
-//  5. Space goes back one extent at a time, only where all of it is available; the file is cut
-//     only behind what the root owns and its spare pages.
+//  5. Space goes back where all of an extent, or of one end of it (Trim), is available; the file
+//     is cut only behind what the root owns and its spare pages.
+//  6. Lower gives only pages in front of the one that is to be moved.
 //
 // Lock: Manager's own, taken by the caller for the whole structure change.
 //
-// It does not move pages, and leaves it to its user when the file may be cut.
+// It moves no pages but those of space trees, and leaves it to its user when the file may be cut.
 package space

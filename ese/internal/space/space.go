@@ -343,20 +343,8 @@ func (s *Manager) addFree(m *btree.Mtr, d *fdp, last page.No, n int) error {
 	if ok && l-page.No(c) == last {
 		return d.ae.Replace(m, k, count(c+n))
 	}
-	over, err := d.ae.Insert(m, btree.ExtentKey(last), count(n), func(k int) ([]page.No, error) {
-		var out []page.No
-		for ; k > 0; k-- {
-			no, err := s.take(m, d, 0)
-			if err != nil {
-				return nil, err
-			}
-			if no == 0 {
-				return nil, fmt.Errorf("available-extent tree at page %d is full but has no page", d.ae.Root)
-			}
-			out = append(out, no)
-		}
-		return out, nil
-	})
+	over, err := d.ae.Insert(m, btree.ExtentKey(last), count(n),
+		func(k int) ([]page.No, error) { return s.spares(m, d, k) })
 	if err != nil {
 		return err
 	}
