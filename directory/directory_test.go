@@ -144,6 +144,68 @@ func TestUsersAndAliases(t *testing.T) {
 	}
 }
 
+// Who is removed is gone with aliases and password, and comes back under the same GUID only.
+func TestRemoveUser(t *testing.T) {
+	b := newBed(t, cheap())
+	ctx := t.Context()
+	b.must(b.AddDomain(ctx, "x.test"))
+	b.addUser("root@x.test", "r")
+	bob := b.addUser("bob@x.test", "p")
+	b.must(b.AddAlias(ctx, "bobby@x.test", "bob@x.test"))
+	for _, bad := range []struct {
+		addr string
+		err  error
+	}{
+		{"root@x.test", ErrAdministrator},
+		{"bobby@x.test", ErrNotFound},
+		{"no@x.test", ErrNotFound},
+		{"bob@y.test", ErrNotLocal},
+	} {
+		if _, err := b.RemoveUser(ctx, bad.addr); !errors.Is(err, bad.err) {
+			t.Errorf("remove %s: %v", bad.addr, err)
+		}
+	}
+	b.must(b.login(Login{Name: "bobby@x.test", Password: "p"}))
+	if r, err := b.RemoveUser(ctx, "Bob@x.test"); err != nil || r.ID != bob.ID {
+		t.Fatal(r, err)
+	}
+	gone := func() {
+		t.Helper()
+		for _, name := range []string{"bob@x.test", "bobby@x.test"} {
+			a, err := address.Parse(name)
+			b.must(err)
+			if _, err := b.Resolve(a); !errors.Is(err, ErrNotFound) {
+				t.Errorf("%s leads to somebody: %v", name, err)
+			}
+			if err := b.login(Login{Name: name, Password: "p"}); !errors.Is(err, ErrBadLogin) {
+				t.Errorf("%s logs in: %v", name, err)
+			}
+		}
+		if len(b.Aliases()) != 0 || len(b.Users()) != 1 {
+			t.Error(b.Aliases(), b.Users())
+		}
+	}
+	gone()
+	b.close()
+	b.open(cheap())
+	gone()
+	b.addUser("bob@x.test", "other")
+	if _, err := b.RestoreUser(ctx, bob.ID, "bob@x.test", Secret{Password: "n"}); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	r, err := b.RestoreUser(ctx, bob.ID, "bob2@x.test", Secret{Password: "n"})
+	if err != nil || r.ID != bob.ID || r.Administrator {
+		t.Fatal(r, err)
+	}
+	if _, err := b.RestoreUser(ctx, bob.ID, "bob3@x.test", Secret{Password: "n"}); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	b.must(b.login(Login{Name: "bob2@x.test", Password: "n"}))
+	b.close()
+	b.open(cheap())
+	b.must(b.login(Login{Name: "bob2@x.test", Password: "n"}))
+}
+
 func TestAuthenticate(t *testing.T) {
 	b := newBed(t, cheap())
 	ctx := t.Context()

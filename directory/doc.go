@@ -15,6 +15,7 @@
 //  3. The copy in memory changes only after the commit is durable.
 //  4. At most one password is hashed per core at a time. A verified login is remembered for
 //     ten minutes as a keyed hash and forgotten when the password changes (mail.md 11).
+//  5. Who is removed leaves no address, alias or password; the GUID is given to nobody else.
 //
 // Lock order: Directory.changeMu (held over a change and its sync), then mu (the copy) or the
 // locks inside the login memory and the limiter, which are leaves.

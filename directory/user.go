@@ -52,14 +52,19 @@ func (d *Directory) AddUser(ctx context.Context, addr string, secret Secret) (Re
 	}
 	d.changeMu.Lock()
 	defer d.changeMu.Unlock()
-	made, err := d.addUsers(ctx, []hashedUser{{addr, cred}})
+	return d.addOne(ctx, hashedUser{address: addr, cred: cred})
+}
+
+// addOne makes one user; changeMu is held.
+func (d *Directory) addOne(ctx context.Context, u hashedUser) (Recipient, error) {
+	made, err := d.addUsers(ctx, []hashedUser{u})
 	if err != nil {
 		return Recipient{}, err
 	}
 	if len(made) == 0 {
 		return Recipient{}, ErrExists
 	}
-	d.o.Logger.Info("user added", "address", addr)
+	d.o.Logger.Info("user added", "address", u.address)
 	return made[0], nil
 }
 
@@ -67,6 +72,7 @@ func (d *Directory) AddUser(ctx context.Context, addr string, secret Secret) (Re
 type hashedUser struct {
 	address string
 	cred    credential
+	id      GUID // zero: a new one
 }
 
 // addUsers makes those of the users that are missing, in one transaction. changeMu is held.
@@ -90,8 +96,12 @@ func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipie
 			continue
 		}
 		seen[key] = true
+		id := u.id
+		if id == (GUID{}) {
+			id = newGUID()
+		}
 		e := &entry{cred: u.cred, Recipient: Recipient{
-			ID: newGUID(), Kind: KindUser, Address: a.String(), Administrator: !admin,
+			ID: id, Kind: KindUser, Address: a.String(), Administrator: !admin,
 			Created: now,
 		}}
 		admin = true
