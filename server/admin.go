@@ -39,6 +39,7 @@ const (
 	OpUserList    Op = "user.list"    // -> []User
 	OpUserPasswd  Op = "user.passwd"  // UserInput -> UserResult
 	OpUserDisable Op = "user.disable" // UserInput
+	OpUserDelete  Op = "user.delete"  // UserInput
 	OpAliasAdd    Op = "alias.add"    // Alias
 	OpAliasList   Op = "alias.list"   // -> []Alias
 	OpAliasRemove Op = "alias.remove" // Name
@@ -53,6 +54,15 @@ const (
 	OpBackupDrill   Op = "backup.drill"   // NotedDrill
 
 	OpRecover Op = "recover" // RecoverInput -> RecoverResult
+
+	OpItemsList     Op = "items.list"     // RecoverableInput -> []RecoverableItem
+	OpItemsUndelete Op = "items.undelete" // RecoverableInput -> Undeleted
+
+	OpMailboxList    Op = "mailbox.list"    // MailboxInput -> []MailboxEntry
+	OpMailboxRestore Op = "mailbox.restore" // MailboxInput -> MailboxRestored
+	OpMailboxPurge   Op = "mailbox.purge"   // MailboxInput
+	OpMailboxHold    Op = "mailbox.hold"    // MailboxInput
+	OpMailboxKeep    Op = "mailbox.keep"    // MailboxInput
 )
 
 // Name names a domain, an alias or a queued message.
@@ -209,6 +219,10 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 		return c.answerUser(ctx, op, in)
 	case "queue":
 		return c.answerQueue(ctx, op, in)
+	case "items":
+		return c.answerItems(ctx, op, in)
+	case "mailbox":
+		return c.answerMailbox(ctx, op, in)
 	case "isinteg":
 		return c.integrity(ctx, in)
 	case "status":
@@ -295,6 +309,8 @@ func (c *Core) answerUser(ctx context.Context, op Op, in []byte) (any, error) {
 		return res, c.dir.SetPassword(ctx, u.Address, secretOf(res.Password))
 	case OpUserDisable:
 		return nil, c.dir.SetDisabled(ctx, u.Address, !u.Enable)
+	case OpUserDelete:
+		return nil, c.removeUser(ctx, u.Address)
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
 }

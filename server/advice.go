@@ -9,6 +9,7 @@ import (
 	"pillarbox/backup"
 	"pillarbox/directory"
 	"pillarbox/ese"
+	"pillarbox/store"
 	"pillarbox/transport"
 )
 
@@ -42,6 +43,14 @@ func adviceFor(err error) string {
 		return "" // says it itself
 	case errors.Is(err, directory.ErrNotLocal):
 		return "make the domain local first: pillarbox domain add DOMAIN"
+	case errors.Is(err, directory.ErrAdministrator):
+		return "nothing was changed"
+	case errors.Is(err, store.ErrQuota):
+		return "it needs room in the mailbox: delete something else, or raise the quota"
+	case errors.Is(err, store.ErrHold):
+		return "pillarbox mailbox hold ADDRESS off first"
+	case errors.Is(err, errNoDeleted), errors.Is(err, errManyDeleted):
+		return "pillarbox mailbox list --deleted shows what there is"
 	case errors.Is(err, directory.ErrNotFound):
 		return "pillarbox user list and alias list show what there is"
 	case errors.Is(err, directory.ErrExists):

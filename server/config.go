@@ -43,6 +43,7 @@ type Config struct {
 	Outbound OutboundConfig `toml:"outbound"`
 	Log      LogConfig      `toml:"log"`
 	Backup   BackupConfig   `toml:"backup"`
+	Store    StoreConfig    `toml:"store"`
 	Groups   []GroupConfig  `toml:"group"`
 
 	path string
@@ -185,6 +186,7 @@ func (c *Config) setDefaults() {
 	if c.MaxMessageBytes == 0 {
 		c.MaxMessageBytes = 50 << 20
 	}
+	c.Store.setDefaults()
 	setString(&c.LocalSender, "mark")
 	setString(&c.BareNewline, "reject")
 	setString(&c.Outbound.Mode, "off")
@@ -266,7 +268,7 @@ func (c *Config) check() error {
 	if _, err := c.plaintextNetworks(); err != nil {
 		return err
 	}
-	if err := c.checkBackup(); err != nil {
+	if err := errors.Join(c.checkBackup(), c.Store.check()); err != nil {
 		return err
 	}
 	return c.Listen.check(c.TLS.Cert != "")

@@ -35,6 +35,8 @@ func TestConfigErrors(t *testing.T) {
 		{"tls port without tls", "[listen]\nimaps = \":993\"\n", 0, "needs tls.cert"},
 		{"no port", "[listen]\nimap = \"localhost\"\n", 0, "listen.imap"},
 		{"smarthost without host", "[outbound]\nmode = \"smarthost\"\n", 0, "outbound.smarthost"},
+		{"time to keep", "[store]\nkeep_deleted = \"soon\"\n", 2, "not a time such as 14d"},
+		{"negative rate", "[store]\npurge_rate = -1\n", 0, "purge_rate"},
 		{"two groups", "[[group]]\nname=\"a\"\n[[group]]\nname=\"b\"\n", 0, "only one"},
 	}
 	for _, tt := range tests {

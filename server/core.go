@@ -29,6 +29,7 @@ type Core struct {
 	queue *transport.Transport
 
 	backups *backupNotes
+	purged  purgeNotes
 	closing context.Context // ends when backups have to
 	stop    context.CancelFunc
 
@@ -110,7 +111,9 @@ var errLostDatabase = errors.New("database file is missing")
 
 func (c *Core) open(ctx context.Context, g *GroupConfig, o coreOptions) error {
 	var err error
-	c.store, err = store.Open(ctx, c.in, store.Options{Databases: g.Databases, Logger: o.logger})
+	c.store, err = store.Open(ctx, c.in, store.Options{
+		Databases: g.Databases, KeepDeleted: c.cfg.Store.KeepDeleted.time, Logger: o.logger,
+	})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,9 @@
 //  5. Standard input is never read.
 //  6. A backup lets log go only when it is confirmed, which is after its set is durable.
 //  7. Items recovered from a group beside are added; nothing that is there changes.
-//  8. A restore deletes nothing that was there; until it is proved, no server starts on the group.
+//  8. What is deleted is purged only by keepPurging, at its times; a removed account's mailbox is
+//     marked before the account goes.
+//  9. A restore deletes nothing that was there; until it is proved, no server starts on the group.
 //
 // It holds no protocol and no storage code.
 package server

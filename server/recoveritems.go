@@ -167,9 +167,9 @@ func (x *recovering) source(
 	if err != nil {
 		return fmt.Errorf("%s: %w", address, err)
 	}
-	all, err := x.from.Folders()
+	all, err := selectable(x.from)
 	for _, f := range all {
-		if !f.NoSelect && (name == "" || strings.EqualFold(name, f.Name)) {
+		if name == "" || strings.EqualFold(name, f.Name) {
 			x.folders = append(x.folders, f)
 		}
 	}

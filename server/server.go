@@ -243,7 +243,7 @@ func (s *Server) serve(ctx context.Context) error {
 	return err
 }
 
-// guard keeps archive and schedule of backups.
+// guard keeps archive and schedule of backups, and purges.
 func (s *Server) guard(ctx context.Context) {
 	if s.cfg.Groups[0].Archive != "" {
 		s.wg.Go(func() { newArchiver(s.core).keep(ctx) })
@@ -251,6 +251,7 @@ func (s *Server) guard(ctx context.Context) {
 	if s.cfg.Backup.To != "" {
 		s.wg.Go(func() { s.core.keepSchedule(ctx) })
 	}
+	s.wg.Go(func() { s.core.keepPurging(ctx) })
 }
 
 // drain ends all services at once and waits for them (mail.md 30).

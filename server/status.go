@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pillarbox/ese"
+	"pillarbox/store"
 	"pillarbox/transport"
 )
 
@@ -27,6 +28,10 @@ type Status struct {
 	Checkpoint string `json:"checkpoint"`
 
 	Backups BackupNotes `json:"backups"`
+
+	// Kept is what was deleted and can be brought back, Purge the last pass of the purge.
+	Kept  store.Kept `json:"kept"`
+	Purge *PurgeNote `json:"purge,omitempty"`
 }
 
 func (c *Core) status() (*Status, error) {
@@ -40,6 +45,10 @@ func (c *Core) status() (*Status, error) {
 		QueueMessages: q.Messages, QueueRecipients: q.Recipients,
 		LogEnd: c.in.Durable().String(), Checkpoint: c.in.Checkpoint().String(),
 		Backups: c.backups.notes(),
+	}
+	s.Purge, _ = c.purged.read()
+	if s.Kept, err = c.store.Kept(); err != nil {
+		return nil, err
 	}
 	if err := c.in.Err(); err != nil {
 		s.Failure = err.Error()
@@ -71,6 +80,7 @@ func (c *Core) writeMetrics(w io.Writer) {
 	if q, err := c.queue.Counts(); err == nil {
 		c.queueMetrics(m, q)
 	}
+	c.keptMetrics(m)
 	c.engineMetrics(m, c.in.Stats())
 }
 
@@ -83,6 +93,20 @@ func (c *Core) queueMetrics(m metrics, q transport.Counts) {
 		age = int64(time.Since(q.Oldest).Seconds())
 	}
 	m.gauge("queue_oldest_seconds", "Age of the oldest queued message.", age)
+}
+
+// keptMetrics tells what the last pass of the purge left and what passes removed.
+func (c *Core) keptMetrics(m metrics) {
+	last, sum := c.purged.read()
+	if last != nil {
+		m.gauge("recoverable_messages", "Deleted messages that are kept.", last.Kept.Messages)
+		m.gauge("recoverable_bytes", "Bytes of deleted messages that are kept.", last.Kept.Bytes)
+		m.gauge("disconnected_mailboxes", "Mailboxes without an account.", last.Kept.Disconnected)
+	}
+	m.counter("purged_messages_total", "Deleted messages removed for good.", sum.Messages)
+	m.counter("purged_bytes_total", "Bytes of deleted messages removed for good.", sum.Bytes)
+	m.counter("purged_mailboxes_total", "Mailboxes without an account removed for good.", sum.Mailboxes)
+	m.counter("purged_tombstones_total", "Tombstones forgotten.", sum.Tombs)
 }
 
 func (c *Core) engineMetrics(m metrics, s ese.Stats) {

@@ -38,7 +38,7 @@ func (o *Options) setDefaults() {
 		o.Databases = []string{"priv1.edb"}
 	}
 	if o.BatchMessages <= 0 {
-		o.BatchMessages = 256
+		o.BatchMessages = PurgeBatch
 	}
 	if o.Now == nil {
 		o.Now = time.Now

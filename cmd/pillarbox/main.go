@@ -27,6 +27,8 @@ type commandLine struct {
 	User       userCmd       `cmd:"" help:"Manage accounts."`
 	Domain     domainCmd     `cmd:"" help:"Manage local domains."`
 	Alias      aliasCmd      `cmd:"" help:"Manage further addresses of accounts."`
+	Mailbox    mailboxCmd    `cmd:"" help:"Look after mailboxes, those of deleted accounts too."`
+	Undelete   undeleteCmd   `cmd:"" help:"Bring deleted messages back."`
 	Queue      queueCmd      `cmd:"" help:"Look after outgoing mail."`
 	Isinteg    isintegCmd    `cmd:"" help:"Check the store against itself, and mend it."`
 	Status     statusCmd     `cmd:"" help:"Show the state of the server."`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,8 +31,19 @@ func (*statusCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return printBackups(e, &s.Backups)
+		return errors.Join(printKept(e, &s), printBackups(e, &s.Backups))
 	})
+}
+
+// printKept says what was deleted and can be brought back.
+func printKept(e *env, s *server.Status) error {
+	err := e.printf("Recoverable: %d messages of %d bytes, %d mailboxes; %d mailboxes on hold\n",
+		s.Kept.Messages, s.Kept.Bytes, s.Kept.Disconnected, s.Kept.Held)
+	if p := s.Purge; p != nil && err == nil {
+		err = e.printf("Last purge:  %s %d messages of %d bytes, %d mailboxes, %d tombstones %s\n",
+			moment(p.At), p.Messages, p.Bytes, p.Mailboxes, p.Tombs, p.Reason)
+	}
+	return err
 }
 
 // printBackups says what a restore could reach.

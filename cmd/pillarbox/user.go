@@ -16,6 +16,7 @@ type userCmd struct {
 	List    userListCmd    `cmd:"" help:"List the accounts."`
 	Passwd  userPasswdCmd  `cmd:"" help:"Give an account another password."`
 	Disable userDisableCmd `cmd:"" help:"Forbid an account's login; its mail is still taken."`
+	Delete  userDeleteCmd  `cmd:"" help:"Remove an account; its mailbox is kept for a time."`
 }
 
 type userAddCmd struct {
@@ -154,4 +155,13 @@ type userDisableCmd struct {
 // Run forbids or allows the login.
 func (c *userDisableCmd) Run(e *env) error {
 	return e.do(server.OpUserDisable, server.UserInput{Address: c.Address, Enable: c.Undo})
+}
+
+type userDeleteCmd struct {
+	Address string `arg:"" help:"Address of the account."`
+}
+
+// Run removes the account.
+func (c *userDeleteCmd) Run(e *env) error {
+	return e.do(server.OpUserDelete, server.UserInput{Address: c.Address})
 }

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"pillarbox/directory"
+	"pillarbox/store"
+)
+
+// PurgeNote tells of the last pass of the purge.
+type PurgeNote struct {
+	At        time.Time `json:"at"`
+	Messages  int64     `json:"messages"`
+	Bytes     int64     `json:"bytes"`
+	Mailboxes int64     `json:"mailboxes"`
+	Tombs     int64     `json:"tombstones"`
+	// Reason is why a mailbox could not be purged.
+	Reason string `json:"reason,omitempty"`
+	// Kept is what there was after it.
+	Kept store.Kept `json:"kept"`
+}
+
+// purgeNotes remembers the last pass.
+type purgeNotes struct {
+	mu   sync.Mutex
+	last *PurgeNote
+	sum  store.Purged // since the start
+}
+
+func (n *purgeNotes) read() (*PurgeNote, store.Purged) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.last, n.sum
+}
+
+// purgeOptions says what the purge removes.
+func (c *Core) purgeOptions() store.PurgeOptions {
+	s := &c.cfg.Store
+	return store.PurgeOptions{
+		KeepMailboxes: s.KeepMailboxes.time, KeepTombs: s.KeepTombstones.time,
+		RecoverableBytes: s.RecoverableBytes,
+		Owned: func(id store.MailboxID) bool {
+			_, err := c.dir.Recipient(directory.GUID(id))
+			return err == nil
+		},
+	}
+}
+
+// firstPurge is when the first pass begins: a start has better things to do.
+const firstPurge = time.Minute
+
+// keepPurging purges at its times until ctx ends.
+func (c *Core) keepPurging(ctx context.Context) {
+	every := time.Duration(c.cfg.Store.PurgeEvery)
+	wait := min(firstPurge, every)
+	p := c.store.NewPurge(c.purgeOptions())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		c.purgePass(ctx, p)
+		wait = every
+	}
+}
+
+// purgePass goes over all mailboxes once, with a pause after each transaction. What stands in the
+// way of one mailbox does not keep the others.
+func (c *Core) purgePass(ctx context.Context, p *store.Purge) {
+	note := &PurgeNote{}
+	before := p.Purged()
+	pause := time.Duration(store.PurgeBatch) * time.Second / time.Duration(c.cfg.Store.PurgeRate)
+	for done := false; !done; {
+		var did bool
+		var err error
+		if did, done, err = p.Step(ctx); err != nil {
+			if ctx.Err() != nil || c.in.Err() != nil {
+				return
+			}
+			c.logger.Error("purge", "err", err)
+			note.Reason, did = err.Error(), true
+		}
+		if !did {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+	after := p.Purged()
+	note.At = time.Now()
+	note.Messages, note.Bytes = after.Messages-before.Messages, after.Bytes-before.Bytes
+	note.Mailboxes, note.Tombs = after.Mailboxes-before.Mailboxes, after.Tombs-before.Tombs
+	kept, err := c.store.Kept()
+	if err != nil {
+		c.logger.Error("count what is kept", "err", err)
+	}
+	note.Kept = kept
+	if note.Messages+note.Mailboxes+note.Tombs > 0 {
+		c.logger.Info("purged", "messages", note.Messages, "bytes", note.Bytes,
+			"mailboxes", note.Mailboxes, "tombstones", note.Tombs)
+	}
+	c.purged.mu.Lock()
+	c.purged.last, c.purged.sum = note, after
+	c.purged.mu.Unlock()
+}
