@@ -50,13 +50,20 @@ func (in *Instance) cleaner() {
 		if in.log.Full() != nil {
 			continue // cleaning up writes log
 		}
-		in.try(func() error { return in.cleanVersions(64) })
-		in.try(in.freeStreams)
-		in.try(func() error { return in.freeDropped(8) })
-		in.try(func() error { return in.buildIndexes(64) })
-		in.try(in.scrubTick)
-		in.try(in.defragTick)
+		in.cleanRound()
 	}
+}
+
+// cleanRound is what the cleaner does in a tick.
+func (in *Instance) cleanRound() {
+	in.backMu.Lock()
+	defer in.backMu.Unlock()
+	in.try(func() error { return in.cleanVersions(64) })
+	in.try(in.freeStreams)
+	in.try(func() error { return in.freeDropped(8) })
+	in.try(func() error { return in.buildIndexes(64) })
+	in.try(in.scrubTick)
+	in.try(in.defragTick)
 }
 
 // writer writes pages and streams behind the log and moves the checkpoint.
@@ -74,13 +81,23 @@ func (in *Instance) writer() {
 		if in.usable() != nil {
 			return
 		}
-		in.try(in.writeBehind)
-		in.try(in.watchSpace)
-		if now := in.o.Now(); now.Sub(last) >= checkpointTick ||
-			now.Sub(last) >= checkpointTick/5 && in.overdue() {
+		now := in.o.Now()
+		due := now.Sub(last) >= checkpointTick || now.Sub(last) >= checkpointTick/5 && in.overdue()
+		if due {
 			last = now
-			in.try(in.moveCheckpoint)
 		}
+		in.writeRound(due)
+	}
+}
+
+// writeRound is what the writer does in a tick.
+func (in *Instance) writeRound(checkpoint bool) {
+	in.backMu.Lock()
+	defer in.backMu.Unlock()
+	in.try(in.writeBehind)
+	in.try(in.watchSpace)
+	if checkpoint {
+		in.try(in.moveCheckpoint)
 	}
 }
 
@@ -111,6 +128,8 @@ func (in *Instance) Step(n int) error {
 	if err := in.usable(); err != nil || in.o.ReadOnly {
 		return err
 	}
+	in.backMu.Lock()
+	defer in.backMu.Unlock()
 	switch n {
 	case 0:
 		return in.WaitDurable(in.log.End())

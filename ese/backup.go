@@ -174,7 +174,10 @@ func (b *backup) run() error {
 // databases copies every database and the checkpoint file that replay begins with.
 func (b *backup) databases() error {
 	in := b.in
-	if err := in.moveCheckpoint(); err != nil {
+	in.backMu.Lock() // no database goes meanwhile
+	err := in.moveCheckpoint()
+	in.backMu.Unlock()
+	if err != nil {
 		return err
 	}
 	cp, err := in.pinCheckpoint()

@@ -109,12 +109,16 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 	_, err := in.o.FS.Stat(path)
 	if err == nil {
 		db, err := in.attach(name, path)
-		if err != nil {
+		if err == nil {
+			return db, nil
+		}
+		if !errors.Is(err, errUnmade) {
 			return nil, fmt.Errorf("open database %s: %w", name, err)
 		}
-		return db, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+		if err := in.removeFiles(path); err != nil {
+			return nil, fmt.Errorf("open database %s: %w", name, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open database %s: %w", name, err)
 	}
 	db, err := in.createDatabase(name, path)
@@ -287,11 +291,17 @@ func (in *Instance) attach(name, path string) (*Database, error) {
 		err = db.loadCatalog()
 	}
 	if err != nil {
+		if db.interrupted(err) {
+			err = errUnmade
+		}
 		// It goes back to what it was: clean, and not ours.
 		return nil, errors.Join(err, db.detach())
 	}
 	return db, nil
 }
+
+// errUnmade: the making of a database was interrupted, and then its removal.
+var errUnmade = errors.New("database was not made to its end")
 
 // checkSize refuses a clean file that is shorter than its root says.
 func (db *Database) checkSize() error {
@@ -334,7 +344,7 @@ func (in *Instance) attachFiles(db *Database) error {
 		return err
 	}
 	db.loadFlushMap(flush)
-	return nil
+	return in.coveredMeanwhile(db)
 }
 
 // markDirty notes the attachment in the header.
@@ -460,7 +470,7 @@ func (db *Database) detach() error {
 	if err := db.stream.WriteAll(); err != nil {
 		return err
 	}
-	if err := in.cache.WriteAll(); err != nil {
+	if err := in.cache.WriteFile(db.file); err != nil {
 		return err
 	}
 	sign := db.saveFlushMap()

@@ -73,6 +73,10 @@ var (
 	ErrSavepoint = errors.New("savepoint is not open")
 	// ErrReadOnly: a change in a read-only transaction.
 	ErrReadOnly = errors.New("transaction is read-only")
+	// ErrDetached: the database was closed, or is about to be (Instance.CloseDatabase).
+	ErrDetached = cache.ErrDetached
+	// ErrInUse: a database cannot be closed while transactions have changes of it.
+	ErrInUse = errors.New("database is in use by a transaction that goes on: try again")
 	// ErrClosed: the instance is closed.
 	ErrClosed = cache.ErrClosed
 	// ErrBadValue: a value does not fit its column.

@@ -40,6 +40,7 @@ type Instance struct {
 	closed atomic.Bool
 	lastMS atomic.Int64
 
+	backMu     sync.Mutex // held over each round of background work; before stepMu
 	stepMu     sync.Mutex // one checkpoint at a time
 	checkpoint atomic.Uint64
 	cleanList  []version.Deleted // rows to purge, guarded by cleanMu

@@ -135,6 +135,7 @@ func (in *Instance) startingPoint(gens []wal.GenInfo) (LogPos, error) {
 				c.Pos.Generation(), gens[0].Gen), Err: logrec.ErrMissingLog,
 		}
 	}
+	in.late.pos.Store(uint64(c.Pos))
 	rt := &redoTarget{in: in}
 	for _, a := range c.Attachments {
 		rec := logrec.DBRec{DB: logrec.DBID(a.DBID), Path: a.Path, Signature: make([]byte, logrec.SignatureSize)}
@@ -239,7 +240,7 @@ func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.Lo
 	if err := db.stream.WriteAll(); err != nil {
 		return err
 	}
-	if err := in.cache.WriteAll(); err != nil {
+	if err := in.cache.WriteFile(db.file); err != nil {
 		return err
 	}
 	if db.header.State != dbheader.CleanShutdown {
@@ -315,11 +316,18 @@ func (rt *redoTarget) attach(rec logrec.DBRec) error {
 	if err != nil {
 		return err
 	}
-	if err := rt.attachFiles(db, rec); err != nil {
+	err = rt.attachFiles(db, rec)
+	if errors.Is(err, errMadeLater) {
+		return db.closeFiles()
+	}
+	if err != nil {
 		return errors.Join(err, db.closeFiles())
 	}
 	return nil
 }
+
+// errMadeLater: the file has the name of one that is gone, and the log will come to its making.
+var errMadeLater = errors.New("file was made later")
 
 func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 	in := rt.in
@@ -327,6 +335,10 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 		return err
 	}
 	h := &db.header
+	if h.Signature != logrec.DecodeSignature(rec.Signature) && h.LogSignature == in.logSign &&
+		h.Attach > LogPos(in.late.pos.Load()) {
+		return errMadeLater
+	}
 	if h.Signature != logrec.DecodeSignature(rec.Signature) ||
 		(h.State != dbheader.CleanShutdown && h.LogSignature != in.logSign) {
 		return fmt.Errorf("%s: %w", db.path, ErrWrongSignature)
@@ -437,8 +449,12 @@ func (in *Instance) loadRecovered(r *redo.Redo) error {
 	return nil
 }
 
-// madeObjects is more than the object ids that the making of a database takes.
-const madeObjects = 32
+// madeObjects and madePages are more than the object ids that the making of a database takes, and
+// than the pages by which it may grow meanwhile.
+const (
+	madeObjects = 32
+	madePages   = 16
+)
 
 // interrupted tells whether a database without a catalog is one whose making a crash
 // interrupted: it holds nothing, and OpenDatabase makes it anew.
@@ -449,6 +465,6 @@ func (db *Database) interrupted(err error) bool {
 		return false
 	}
 	// Making it anew removes the file: never one that has grown since it was made.
-	db.unmade = db.file.Pages() <= space.MinPages && db.lastObj.Load() <= madeObjects
+	db.unmade = db.file.Pages() <= space.MinPages+madePages && db.lastObj.Load() <= madeObjects
 	return db.unmade
 }

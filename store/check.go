@@ -25,7 +25,7 @@ const maxFindings = 1000
 // and reads every message. It runs beside other work.
 func (s *Store) Check(ctx context.Context) ([]Finding, error) {
 	c := &checker{s: s, ctx: ctx}
-	for _, d := range s.dbs {
+	for _, d := range s.mounted() {
 		c.d, c.refs = d, make(map[int64]contentFact)
 		if err := s.in.View(c.database); err != nil {
 			return c.findings, fmt.Errorf("check the store: %w", err)
@@ -71,7 +71,12 @@ type checkedBox struct {
 func (c *checker) database(tx *ese.Tx) error {
 	c.tx, c.contents = tx, nil
 	var boxes []*checkedBox
+	var moving []uint32
 	err := c.each(c.d.mailbox.t, func(v *ese.RowView) error {
+		if boxKind(v.Int(c.d.mailbox.kind)) != kindPrivate {
+			moving = append(moving, uint32(v.Int(c.d.mailbox.mbx)))
+			return nil
+		}
 		b := &checkedBox{
 			mbx: uint32(v.Int(c.d.mailbox.mbx)), id: MailboxID(v.Bytes(c.d.mailbox.guid)),
 			folders: make(map[FolderID]*folderRow),
@@ -88,7 +93,21 @@ func (c *checker) database(tx *ese.Tx) error {
 			return err
 		}
 	}
+	for _, mbx := range moving {
+		if err := c.moving(mbx); err != nil {
+			return err
+		}
+	}
 	return c.contentRows()
+}
+
+// moving counts the placements of a mailbox that is arriving or leaving: no more is promised.
+func (c *checker) moving(mbx uint32) error {
+	return c.each(c.d.msg.t, func(v *ese.RowView) error {
+		cid := v.Int(c.d.msg.cid)
+		c.refs[cid] = contentFact{c.refs[cid].refs + 1, v.Int(c.d.msg.size)}
+		return nil
+	}, ese.Int(mbx))
 }
 
 // each calls fn for the rows of a table whose first key columns have these values.

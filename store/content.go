@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -35,17 +36,20 @@ type ContentWriter struct {
 // NewContent begins a message whose first recipient, or sender, has the mailbox home: large
 // content goes to its database at once. The zero id means the first database.
 func (s *Store) NewContent(home MailboxID) (*ContentWriter, error) {
-	d := s.dbs[0]
 	if home != (MailboxID{}) {
 		b, err := s.find(home)
-		if err != nil {
+		if err != nil && !Unavailable(err) && !errors.Is(err, ErrNoMailbox) {
 			return nil, fmt.Errorf("find mailbox %s: %w", home, err)
 		}
 		if b != nil {
-			d = b.d
+			return s.newContent(b.d), nil
 		}
 	}
-	return s.newContent(d), nil
+	dbs := s.mounted()
+	if len(dbs) == 0 {
+		return nil, fmt.Errorf("new content: %w", ErrUnmounted)
+	}
+	return s.newContent(dbs[0]), nil
 }
 
 func (s *Store) newContent(d *database) *ContentWriter {
@@ -150,17 +154,17 @@ func (c *Content) Discard() {
 }
 
 // prepare copies large content to the databases that need it and lack it.
-func (c *Content) prepare(boxes []*box) error {
+func (c *Content) prepare(dbs []*database) error {
 	if c.streams == nil {
 		return nil
 	}
-	for _, b := range boxes {
-		if _, ok := c.streams[b.d]; !ok {
-			w, err := c.copyStream(b.d)
+	for _, d := range dbs {
+		if _, ok := c.streams[d]; !ok {
+			w, err := c.copyStream(d)
 			if err != nil {
 				return fmt.Errorf("copy content: %w", err)
 			}
-			c.streams[b.d] = w
+			c.streams[d] = w
 		}
 	}
 	return nil
@@ -252,7 +256,17 @@ func (d *database) changeRefs(tx *ese.Tx, cid int64, refs, held int) error {
 	if n+h > 0 {
 		return tx.Update(t.t.NewRow().Set(t.refs, ese.Int(n)).Set(t.held, ese.Int(h)), ese.Int(cid))
 	}
+	return d.removeContent(tx, &v)
+}
+
+// removeContent deletes a content with all that belongs to it.
+func (d *database) removeContent(tx *ese.Tx, v *ese.RowView) error {
+	t := &d.content
+	cid, hash := v.Int(t.cid), bytes.Clone(v.Bytes(t.hash))
 	if err := tx.DeleteStream(d.db, ese.StreamID(v.Int(t.stream))); err != nil {
+		return err
+	}
+	if err := d.forgetHash(tx, hash, cid); err != nil {
 		return err
 	}
 	return tx.Delete(t.t, ese.Int(cid))
@@ -261,10 +275,11 @@ func (d *database) changeRefs(tx *ese.Tx, cid int64, refs, held int) error {
 // Release gives back a reference taken with DeliverRequest.Hold, in the caller's transaction.
 // The caller runs it anew on ese.ErrWriteConflict.
 func (s *Store) Release(tx *ese.Tx, id ContentID) error {
-	if id.Database < 0 || id.Database >= len(s.dbs) {
-		return ErrNoMessage
+	d, err := s.at(id.Database)
+	if err != nil {
+		return err
 	}
-	return s.dbs[id.Database].changeRefs(tx, id.CID, 0, -1)
+	return d.changeRefs(tx, id.CID, 0, -1)
 }
 
 // Held is a content that the caller holds a reference to.
@@ -277,13 +292,13 @@ type Held struct {
 
 // OpenHeld opens a held content for reading. The caller closes it.
 func (s *Store) OpenHeld(id ContentID) (*Held, error) {
-	if id.Database < 0 || id.Database >= len(s.dbs) {
-		return nil, ErrNoMessage
+	d, err := s.at(id.Database)
+	if err != nil {
+		return nil, fmt.Errorf("open content: %w", err)
 	}
-	d := s.dbs[id.Database]
 	t := &d.content
 	h := &Held{}
-	err := s.in.View(func(tx *ese.Tx) error {
+	err = s.in.View(func(tx *ese.Tx) error {
 		var v ese.RowView
 		var buf []byte
 		ok, err := tx.Get(t.t, &v, &buf, ese.Int(id.CID))

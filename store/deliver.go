@@ -68,12 +68,23 @@ func (s *Store) Deliver(ctx context.Context, req *DeliverRequest) (*Delivered, e
 		}
 		boxes[i] = b
 	}
-	if err := req.Content.prepare(boxes); err != nil {
+	keeper, err := s.keeper(req)
+	if err != nil {
+		return nil, fmt.Errorf("deliver: %w", err)
+	}
+	var dbs []*database
+	for _, b := range boxes {
+		dbs = append(dbs, b.d)
+	}
+	if req.Hold > 0 {
+		dbs = append(dbs, keeper)
+	}
+	if err := req.Content.prepare(dbs); err != nil {
 		return nil, fmt.Errorf("deliver: %w", err)
 	}
 	var d *delivery
-	err := s.write(ctx, slices.Clone(boxes), func(o *op) error {
-		d = &delivery{op: o, req: req, keys: threadKeys(req.Content.structure.Root.Envelope)}
+	err = s.write(ctx, slices.Clone(boxes), func(o *op) error {
+		d = &delivery{op: o, req: req, keeper: keeper, keys: threadKeys(req.Content.structure.Root.Envelope)}
 		d.out.Placed = make([]Placed, len(boxes))
 		for i, b := range boxes {
 			if err := d.place(i, b); err != nil {
@@ -96,10 +107,24 @@ func (s *Store) Deliver(ctx context.Context, req *DeliverRequest) (*Delivered, e
 // delivery is one run of Deliver's transaction.
 type delivery struct {
 	*op
-	req  *DeliverRequest
-	keys []int64
-	used []*usedContent
-	out  Delivered
+	req    *DeliverRequest
+	keeper *database
+	keys   []int64
+	used   []*usedContent
+	out    Delivered
+}
+
+// keeper is the database that keeps content for the caller's references: the first one, whose
+// tables also hold the queue.
+func (s *Store) keeper(req *DeliverRequest) (*database, error) {
+	if req.Hold == 0 {
+		return req.Content.home, nil
+	}
+	dbs := s.mounted()
+	if len(dbs) == 0 {
+		return nil, ErrUnmounted
+	}
+	return dbs[0], nil
 }
 
 // usedContent is the content in one database.
@@ -213,7 +238,7 @@ func (d *delivery) received() int64 {
 // finish stores the content rows with their final references and runs the caller's part.
 func (d *delivery) finish() error {
 	if d.req.Hold > 0 {
-		u := d.content(d.req.Content.home)
+		u := d.content(d.keeper)
 		u.held = d.req.Hold
 		d.out.Held = ContentID{u.d.order, u.cid}
 	}

@@ -70,7 +70,7 @@ func (s *Store) Reconnect(ctx context.Context, id MailboxID) error {
 
 // Disconnected lists the mailboxes without an owner, the latest first.
 func (s *Store) Disconnected() (list []Disconnected, err error) {
-	for _, d := range s.dbs {
+	for _, d := range s.mounted() {
 		err := s.in.View(func(tx *ese.Tx) error {
 			c := checker{ctx: context.Background(), tx: tx}
 			return c.each(d.mailbox.t, func(v *ese.RowView) error {
@@ -195,14 +195,19 @@ func (o *op) removeSome(st *boxState) (done bool, err error) {
 			return false, err
 		}
 	}
+	return true, o.removeRow(d, st.mbx)
+}
+
+// removeRow deletes a mailbox's row. Its number is not given again.
+func (o *op) removeRow(d *database, mbx uint32) error {
 	last, err := d.globalNum(o.tx, lastRemovedKey)
-	if err == nil && int64(st.mbx) > last {
-		err = d.setGlobal(o.tx, lastRemovedKey, int64(st.mbx))
+	if err == nil && int64(mbx) > last {
+		err = d.setGlobal(o.tx, lastRemovedKey, int64(mbx))
 	}
 	if err == nil {
-		err = o.tx.Delete(d.mailbox.t, mbx)
+		err = o.tx.Delete(d.mailbox.t, ese.Int(mbx))
 	}
-	return true, err
+	return err
 }
 
 // lastRemovedKey in Global is the highest row number of a mailbox that was removed.

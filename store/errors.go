@@ -34,6 +34,12 @@ var (
 	ErrConnected = errors.New("the mailbox has an owner")
 	// ErrHold: the mailbox is on hold.
 	ErrHold = errors.New("the mailbox is on hold")
+	// ErrUnmounted: the database in which the mailbox lives is not mounted.
+	ErrUnmounted = errors.New("not mounted")
+	// ErrElsewhere: the mailbox lives in another storage group.
+	ErrElsewhere = errors.New("mailbox lives in another storage group")
+	// ErrMoved: the mailbox has moved to another database. Open it again.
+	ErrMoved = errors.New("mailbox has moved to another database")
 	// ErrNewer: a newer version made the tables.
 	ErrNewer = errors.New("the store was written by a newer version: open it with that version")
 )

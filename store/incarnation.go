@@ -102,6 +102,9 @@ func (s *Store) boxesOf(d *database) (boxes []*box, err error) {
 		ok, err := c.First()
 		for ; ok && err == nil; ok, err = c.Next() {
 			id := MailboxID(c.Row().Bytes(d.mailbox.guid))
+			if boxKind(c.Row().Int(d.mailbox.kind)) != kindPrivate {
+				continue
+			}
 			boxes = append(boxes, s.remember(d, id, uint32(c.Row().Int(d.mailbox.mbx))))
 		}
 		return err

@@ -96,7 +96,7 @@ func (v *verifier) run(o IntegrityOptions) (*IntegrityReport, error) {
 	for _, t := range integrityTests() {
 		v.report.Results = append(v.report.Results, IntegrityResult{Test: t})
 	}
-	for _, d := range v.s.dbs {
+	for _, d := range v.s.mounted() {
 		boxes, err := v.boxes(d, o.Mailboxes)
 		if err == nil {
 			err = v.database(d, boxes, o.Mailboxes == nil)

@@ -152,8 +152,7 @@ func (d *database) setReferences(tx *ese.Tx, cid, placements int64) (done string
 	if placements+row.Int(t.held) > 0 {
 		return "count set", tx.Update(t.t.NewRow().Set(t.refs, ese.Int(placements)), ese.Int(cid))
 	}
-	err = tx.DeleteStream(d.db, ese.StreamID(row.Int(t.stream)))
-	return "removed", errors.Join(err, tx.Delete(t.t, ese.Int(cid)))
+	return "removed", d.removeContent(tx, &row)
 }
 
 // derived is what a content's row keeps of the message itself.

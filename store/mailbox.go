@@ -87,7 +87,14 @@ func (s *Store) open(ctx context.Context, id MailboxID) (*box, error) {
 	if b != nil {
 		return b, nil
 	}
-	if err := s.CreateMailboxes(ctx, 0, []MailboxID{id}); err != nil {
+	d, err := s.at(0)
+	if s.o.Home != nil {
+		d, err = s.home(id)
+	}
+	if err == nil {
+		err = s.createIn(ctx, d, []MailboxID{id})
+	}
+	if err != nil {
 		return nil, err
 	}
 	if b, err = s.find(id); err == nil && b == nil {
@@ -99,10 +106,14 @@ func (s *Store) open(ctx context.Context, id MailboxID) (*box, error) {
 // CreateMailboxes makes those of the mailboxes that are missing, in one transaction and in
 // the database with this place in Options.Databases.
 func (s *Store) CreateMailboxes(ctx context.Context, database int, ids []MailboxID) error {
-	if database < 0 || database >= len(s.dbs) {
-		return ErrNoMailbox
+	d, err := s.at(database)
+	if err != nil {
+		return err
 	}
-	d := s.dbs[database]
+	return s.createIn(ctx, d, ids)
+}
+
+func (s *Store) createIn(ctx context.Context, d *database, ids []MailboxID) error {
 	o := &op{s: s}
 	pos, err := func() (ese.LogPos, error) {
 		s.createMu.Lock()
@@ -113,7 +124,10 @@ func (s *Store) CreateMailboxes(ctx context.Context, database int, ids []Mailbox
 		return o.run(nil, func(o *op) error {
 			for _, id := range ids {
 				// Asked again inside, where what another has just made can be seen.
-				_, ok, err := d.lookup(o.tx, id)
+				_, kind, ok, err := d.lookupAny(o.tx, id)
+				if err == nil && ok && kind != kindPrivate {
+					err = fmt.Errorf("a former move is not finished: %w", ErrUnmounted)
+				}
 				if err == nil && !ok {
 					err = o.createMailbox(d, id)
 				}
@@ -152,7 +166,7 @@ func (o *op) createMailbox(d *database, id MailboxID) error {
 	}
 	t := &d.mailbox
 	row := t.t.NewRow().Set(t.mbx, ese.Int(mbx)).Set(t.guid, ese.Bytes(id[:])).
-		Set(t.kind, ese.Int(0)).Set(t.created, ese.Int(millis(now))).
+		Set(t.kind, ese.Int(kindPrivate)).Set(t.created, ese.Int(millis(now))).
 		Set(t.incarnation, ese.Int(1)).Set(t.tombsFloor, ese.Int(0))
 	st.row.counters(t, row)
 	return o.tx.Insert(row)
@@ -270,7 +284,10 @@ type reader struct {
 
 // view runs fn on a durable snapshot. fn must not wait for anything.
 func (m *Mailbox) view(what string, fn func(*reader) error) error {
-	err := m.s.in.View(func(tx *ese.Tx) error { return fn(&reader{m: m, tx: tx}) })
+	err := m.b.usable()
+	if err == nil {
+		err = m.s.in.View(func(tx *ese.Tx) error { return fn(&reader{m: m, tx: tx}) })
+	}
 	if err != nil {
 		return fmt.Errorf("%s mailbox: %w", what, err)
 	}

@@ -7,6 +7,9 @@ import "context"
 // happened (mail.md 20). Many changes wake a waiter once.
 func (m *Mailbox) Wait(ctx context.Context, fid FolderID, since CN) error {
 	for {
+		if err := m.b.usable(); err != nil {
+			return err
+		}
 		m.b.mu.Lock()
 		changed, wake := m.b.published[fid] > since, m.b.wake
 		m.b.mu.Unlock()

@@ -38,6 +38,11 @@ func (o *op) run(boxes []*box, fn func(*op) error) (pos ese.LogPos, err error) {
 			b.write.Unlock()
 		}
 	}()
+	for _, b := range boxes {
+		if err := b.usable(); err != nil {
+			return 0, err
+		}
+	}
 	o.tx = o.s.in.Begin()
 	if err = o.load(boxes); err == nil {
 		err = fn(o)

@@ -57,7 +57,7 @@ const looksPerStep = 256
 // all mailboxes came to its end; the next step begins another.
 func (p *Purge) Step(ctx context.Context) (did, done bool, err error) {
 	if !p.begun {
-		for _, d := range p.s.dbs {
+		for _, d := range p.s.mounted() {
 			boxes, err := p.s.boxesOf(d)
 			if err != nil {
 				return false, false, fmt.Errorf("purge: %w", err)
@@ -100,6 +100,9 @@ func (t *purgeTask) any() bool { return *t != purgeTask{} }
 
 // box does one transaction on a mailbox that needs it. more tells that there may be more to do.
 func (p *Purge) box(ctx context.Context, b *box) (did, more bool, err error) {
+	if b.moving() {
+		return false, false, nil // what goes without a tombstone would have to be looked for
+	}
 	var task purgeTask
 	err = p.s.in.View(func(tx *ese.Tx) (err error) {
 		task, err = p.task(tx, b)

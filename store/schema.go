@@ -24,6 +24,7 @@ type database struct {
 	thread  threadTable
 	sub     subTable
 	gone    goneTable
+	hashes  hashTable
 }
 
 type globalTable struct {
@@ -33,7 +34,7 @@ type globalTable struct {
 
 type mailboxTable struct {
 	t                                                  *ese.Table
-	mbx, guid, kind, incarnation, created              *ese.Column
+	mbx, guid, kind, incarnation, created, props       *ese.Column
 	nextUIDValidity, nextID, nextCN, nextKeyword       *ese.Column
 	quotaBytes, quotaMessages, count, size, tombsFloor *ese.Column
 	bits, disconnected, keepDeleted, address           *ese.Column
@@ -87,6 +88,13 @@ type subTable struct {
 type goneTable struct {
 	t                  *ese.Table
 	mbx, fid, at, path *ese.Column
+}
+
+// hashTable finds contents that came with a mailbox from another database, so that those of the
+// next one are joined with them.
+type hashTable struct {
+	t         *ese.Table
+	hash, cid *ese.Column
 }
 
 func fixed(t ese.ColumnType, names ...string) []ese.ColumnDef {
@@ -206,7 +214,22 @@ func tableDefs() []ese.TableDef {
 				fixed(ese.LongBinary, "path")),
 			Indexes: []ese.IndexDef{primary("mbx", "fid")},
 		},
+		{
+			Name: "ContentHash", Columns: columns(
+				fixed(ese.LongLong, "cid"), fixed(ese.Binary, "hash")),
+			Indexes: []ese.IndexDef{primary("hash")},
+		},
 	}
+}
+
+// mailboxDef is the definition of Mailbox.
+func mailboxDef() ese.TableDef {
+	for _, def := range tableDefs() {
+		if def.Name == "Mailbox" {
+			return def
+		}
+	}
+	panic("store: no table Mailbox")
 }
 
 // globalNum reads a number of the Global table, 0 when it is not there.
@@ -265,8 +288,8 @@ func later(v *ese.RowView, c *ese.Column) int64 {
 func (d *database) resolve() error {
 	for _, def := range tableDefs() {
 		t, err := d.db.Table(def.Name)
-		if errors.Is(err, ese.ErrNotFound) && def.Name == "GoneFolder" {
-			continue // read-only, of version 1
+		if errors.Is(err, ese.ErrNotFound) && (def.Name == "GoneFolder" || def.Name == "ContentHash") {
+			continue // read-only, of an older version
 		}
 		if err != nil {
 			return err
@@ -294,7 +317,7 @@ func (d *database) resolveTable(name string, r *resolver) {
 			count: c("count"), size: c("size"), tombsFloor: c("tombs_floor"),
 			bits: r.later("bits"), disconnected: r.later("disconnected"),
 			keepDeleted: r.later("keep_deleted"), address: r.later("address"),
-			byGUID: r.index("by_guid"),
+			props: c("props"), byGUID: r.index("by_guid"),
 		}
 	case "Folder":
 		d.folder = folderTable{
@@ -335,5 +358,7 @@ func (d *database) resolveTable(name string, r *resolver) {
 		d.sub = subTable{t: t, user: c("user"), name: c("name")}
 	case "GoneFolder":
 		d.gone = goneTable{t: t, mbx: c("mbx"), fid: c("fid"), at: c("at"), path: c("path")}
+	case "ContentHash":
+		d.hashes = hashTable{t: t, hash: c("hash"), cid: c("cid")}
 	}
 }

@@ -19,6 +19,12 @@ type Options struct {
 	// Databases are the names of the databases it spans, in the order in which they were
 	// added to the storage group. Default: "priv1.edb".
 	Databases []string
+	// Dismounted leaves all databases to Mount.
+	Dismounted bool
+	// Home tells in which of the databases a mailbox lives, made or not: ErrElsewhere when it
+	// is one of another store, ErrNoMailbox when nobody has it. Default: where it is found,
+	// else in the first.
+	Home func(MailboxID) (database string, err error)
 	// QuotaBytes and QuotaMessages are given to new mailboxes; 0 is no limit.
 	QuotaBytes, QuotaMessages int64
 	// BatchMessages bounds how many messages one transaction of STORE, EXPUNGE or MOVE
@@ -50,15 +56,17 @@ func (o *Options) setDefaults() {
 
 // Store is the Information Store on one instance. It is safe for concurrent use.
 type Store struct {
-	in  *ese.Instance
-	o   Options
-	dbs []*database
+	in *ese.Instance
+	o  Options
 
+	mountMu  sync.Mutex // one mount or dismount at a time
 	createMu sync.Mutex // held while a mailbox is made, until its pre-commit
 	nextCID  atomic.Int64
 	gather   gathering
 
 	mu    sync.Mutex
+	names []string    // of all databases
+	dbs   []*database // by the same index; nil where it is not mounted
 	boxes map[MailboxID]*box
 }
 
@@ -66,22 +74,16 @@ type Store struct {
 // last use of the Store. Databases and tables that are missing are made.
 func Open(ctx context.Context, in *ese.Instance, o Options) (*Store, error) {
 	o.setDefaults()
-	s := &Store{in: in, o: o, boxes: make(map[MailboxID]*box)}
-	for i, name := range o.Databases {
-		db, err := in.OpenDatabase(name)
-		if err != nil {
+	s := &Store{
+		in: in, o: o, boxes: make(map[MailboxID]*box), names: slices.Clone(o.Databases),
+		dbs: make([]*database, len(o.Databases)),
+	}
+	if o.Dismounted {
+		return s, nil
+	}
+	for _, name := range o.Databases {
+		if err := s.Mount(ctx, name); err != nil {
 			return nil, fmt.Errorf("open the store: %w", err)
-		}
-		d, err := openDatabase(ctx, in, db, i)
-		if err != nil {
-			return nil, fmt.Errorf("open the store in %s: %w", name, err)
-		}
-		s.dbs = append(s.dbs, d)
-		if err := s.incarnate(ctx, d); err != nil {
-			return nil, fmt.Errorf("open the store in %s: %w", name, err)
-		}
-		if err := s.findNextCID(d); err != nil {
-			return nil, fmt.Errorf("open the store in %s: %w", name, err)
 		}
 	}
 	return s, nil
@@ -94,10 +96,19 @@ func (s *Store) findNextCID(d *database) error {
 		c := tx.Cursor(d.content.t.Primary())
 		ok, err := c.Last()
 		if err == nil && ok {
-			s.nextCID.Store(max(s.nextCID.Load(), c.Row().Int(d.content.cid)))
+			s.raiseCID(c.Row().Int(d.content.cid))
 		}
 		return err
 	})
+}
+
+func (s *Store) raiseCID(to int64) {
+	for {
+		now := s.nextCID.Load()
+		if now >= to || s.nextCID.CompareAndSwap(now, to) {
+			return
+		}
+	}
 }
 
 // box is what memory holds of a mailbox: its lock and what was last published.
@@ -105,6 +116,10 @@ type box struct {
 	id  MailboxID
 	d   *database
 	mbx uint32
+
+	// gone is why the box is of no use any more: its database was dismounted, or the mailbox
+	// has moved. It is set under write.
+	gone atomic.Pointer[error]
 
 	// write is held from the beginning of a transaction that changes the mailbox to its
 	// pre-commit: counters are read and raised under it, so they never conflict.
@@ -115,6 +130,24 @@ type box struct {
 	wake      chan struct{}   // closed and replaced when published changes
 	maildrop  bool            // a POP3 session has it
 	keywords  []string        // durable keywords, by number
+	threads   []threadRow     // made since a move began; nil while there is none
+}
+
+// usable is nil while the box may be used.
+func (b *box) usable() error {
+	if p := b.gone.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// end makes the box useless and wakes all who wait for a change of it. write is held.
+func (b *box) end(why error) {
+	b.gone.Store(&why)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.wake)
+	b.wake = make(chan struct{})
 }
 
 func compareBoxes(a, b *box) int {
@@ -123,14 +156,26 @@ func compareBoxes(a, b *box) int {
 
 // find returns the mailbox in memory, or nil if none is stored.
 func (s *Store) find(id MailboxID) (*box, error) {
+	dbs := s.mounted()
+	if s.o.Home != nil {
+		d, err := s.home(id)
+		switch {
+		case errors.Is(err, ErrNoMailbox): // without an owner it is where it was
+		case err != nil:
+			return nil, err
+		default:
+			dbs = []*database{d}
+		}
+	}
 	s.mu.Lock()
 	b := s.boxes[id]
 	s.mu.Unlock()
-	if b != nil {
+	if b != nil && b.usable() == nil && slices.Contains(dbs, b.d) {
 		return b, nil
 	}
+	b = nil
 	err := s.in.View(func(tx *ese.Tx) error {
-		for _, d := range s.dbs {
+		for _, d := range dbs {
 			mbx, ok, err := d.lookup(tx, id)
 			if err != nil {
 				return err
@@ -150,7 +195,7 @@ func (s *Store) remember(d *database, id MailboxID, mbx uint32) *box {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.boxes[id]
-	if b == nil {
+	if b == nil || b.d != d || b.usable() != nil {
 		b = &box{
 			id: id, d: d, mbx: mbx,
 			published: make(map[FolderID]CN), wake: make(chan struct{}),
@@ -162,11 +207,19 @@ func (s *Store) remember(d *database, id MailboxID, mbx uint32) *box {
 
 // lookup finds the row number of a mailbox.
 func (d *database) lookup(tx *ese.Tx, id MailboxID) (mbx uint32, ok bool, err error) {
+	mbx, kind, ok, err := d.lookupAny(tx, id)
+	return mbx, ok && kind == kindPrivate, err
+}
+
+// lookupAny also finds what is no mailbox yet, or no more.
+func (d *database) lookupAny(
+	tx *ese.Tx, id MailboxID,
+) (mbx uint32, kind boxKind, ok bool, err error) {
 	c := tx.Cursor(d.mailbox.byGUID)
 	if ok, err = c.Find(ese.Bytes(id[:])); err != nil || !ok {
-		return 0, false, err
+		return 0, 0, false, err
 	}
-	return uint32(c.Row().Int(d.mailbox.mbx)), true, nil
+	return uint32(c.Row().Int(d.mailbox.mbx)), boxKind(c.Row().Int(d.mailbox.kind)), true, nil
 }
 
 // write runs fn in a transaction that may change the boxes, commits it, waits until it is on
@@ -210,21 +263,16 @@ func (s *Store) writeAs(ctx context.Context, kind op, boxes []*box, fn func(*op)
 
 // Mailboxes calls fn with the id of each mailbox of the store.
 func (s *Store) Mailboxes(fn func(MailboxID) error) error {
-	for _, d := range s.dbs {
-		var ids []MailboxID
-		err := s.in.View(func(tx *ese.Tx) error {
-			c := tx.Cursor(d.mailbox.t.Primary())
-			ok, err := c.First()
-			for ; ok && err == nil; ok, err = c.Next() {
-				ids = append(ids, MailboxID(c.Row().Bytes(d.mailbox.guid)))
-			}
-			return err
-		})
+	for _, d := range s.mounted() {
+		boxes, err := s.boxesOf(d)
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if err := fn(id); err != nil {
+		for _, b := range boxes {
+			if !s.lives(b.id, d) {
+				continue
+			}
+			if err := fn(b.id); err != nil {
 				return err
 			}
 		}

@@ -63,9 +63,12 @@ func (o *op) thread(st *boxState, keys []int64) (ThreadID, error) {
 	for _, k := range missing {
 		row := t.t.NewRow().Set(t.mbx, ese.Int(st.mbx)).Set(t.key, ese.Int(k)).
 			Set(t.thread, ese.Int(thread))
-		if err := o.tx.Insert(row); err != nil && !errors.Is(err, ese.ErrKeyExists) {
+		if err := o.tx.Insert(row); err != nil && !isThere(err) {
 			return 0, err
 		}
+		st.noteThread(k, thread)
 	}
 	return thread, nil
 }
+
+func isThere(err error) bool { return errors.Is(err, ese.ErrKeyExists) }

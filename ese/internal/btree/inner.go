@@ -399,7 +399,7 @@ func (t *Tree) latchLeaf(steps []step, m cache.Mode) (*cache.Frame, error) {
 	slot := &st.in.kids[st.i].leaf
 	if fr := slot.Load(); fr != nil {
 		latch(fr, m)
-		if fr.Is(t.File, no) {
+		if fr.Is(t.File, no) && !t.File.Refuses(m) {
 			fr.Touch()
 			return fr, nil
 		}

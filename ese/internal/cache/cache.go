@@ -47,7 +47,15 @@ var (
 	ErrFull = errors.New("page cache full: raise the cache size")
 	// ErrClosed reports a page asked for after Close.
 	ErrClosed = errors.New("instance is closed")
+	// ErrDetached reports a page of a file that was unregistered, or is about to be.
+	ErrDetached error = detachedError{}
 )
+
+// detachedError is also ErrClosed to those who do not ask what was closed.
+type detachedError struct{}
+
+func (detachedError) Error() string        { return "database is dismounted" }
+func (detachedError) Is(target error) bool { return target == ErrClosed }
 
 // extraFrames is how many frames beyond the limit may be made when all others are latched
 // by one structure change in a tiny cache.
@@ -158,6 +166,9 @@ func (c *Cache) Fetch(f *File, no page.No, m Mode) (*Frame, error) {
 	k := key{f.DB, no}
 	sh := c.shard(k)
 	for {
+		if f.Refuses(m) {
+			return nil, fmt.Errorf("page %d of %s: %w", no, f.Name, ErrDetached)
+		}
 		sh.mu.Lock()
 		fr := sh.m[k]
 		sh.mu.Unlock()
@@ -178,7 +189,7 @@ func (c *Cache) Fetch(f *File, no page.No, m Mode) (*Frame, error) {
 			continue
 		}
 		fr.Lock()
-		if fr.Is(f, no) {
+		if fr.Is(f, no) && !f.Refuses(m) {
 			fr.Touch()
 			return fr, nil
 		}
@@ -206,7 +217,12 @@ func (c *Cache) load(f *File, no page.No, m Mode) (*Frame, error) {
 	sh.m[k] = fr
 	sh.mu.Unlock()
 	fr.file, fr.no = f, no
-	if err := c.fill(fr, m); err != nil {
+	err = c.fill(fr, m)
+	if f.Refuses(m) {
+		// Unregister may have passed this frame by.
+		err = fmt.Errorf("page %d of %s: %w", no, f.Name, ErrDetached)
+	}
+	if err != nil {
 		c.forget(fr)
 		fr.Unlock()
 		return nil, err

@@ -24,6 +24,8 @@
 //  5. After Close no frame holds a page and Fetch gives ErrClosed, so nobody touches memory that
 //     was given back.
 //  6. A page's next time stamp is above its last one, or the change is refused (ErrStamp).
+//  7. Of a File that was unregistered no page is handed out (ErrDetached), though another may
+//     have its number.
 //
 // Lock order: frame latches, then flushMu, then a shard's lock or a frame's state lock. The
 // writer never waits for a latch (it skips latched frames), so it may run in a goroutine that

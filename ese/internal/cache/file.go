@@ -26,10 +26,24 @@ type File struct {
 	mended atomic.Uint64
 	flush  flushMap
 	cutAt  atomic.Uint64 // see Resized
+	state  atomic.Uint32 // openFile, stillFile or goneFile
 
 	// A batch on its way, and the pages in the double-write file; guarded by the cache's flushMu.
 	doubleBuf []byte
 	doubled   map[page.No]bool
+}
+
+// States of a File.
+const (
+	openFile  uint32 = iota
+	stillFile        // no page of it may be latched to be changed
+	goneFile         // no page of it may be latched at all
+)
+
+// Refuses tells whether a page may no longer be latched in this mode.
+func (f *File) Refuses(m Mode) bool {
+	s := f.state.Load()
+	return s == goneFile || s == stillFile && m != Shared
 }
 
 // Register takes over an open database file and its double-write file, which holds no batch that

@@ -290,28 +290,59 @@ func restorePages(f vfs.File, head, saved []byte, pageSize int) (int, error) {
 	return restored, nil
 }
 
-// WriteAll writes every dirty page; nothing may be changing pages.
-func (c *Cache) WriteAll() error {
-	for {
+// WriteFile writes every dirty page of a file; nothing may be changing its pages.
+func (c *Cache) WriteFile(f *File) error {
+	for idle := 0; ; {
+		dirty := 0
+		for _, fr := range c.all() {
+			fr.RLock()
+			if fr.file == f && fr.first.Load() != 0 {
+				dirty++
+			}
+			fr.RUnlock()
+		}
+		if dirty == 0 {
+			return nil
+		}
 		n, err := c.WriteBatch(batchPages, 0)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
-			break
+		if idle++; n > 0 {
+			idle = 0
+		}
+		if idle > 1000 { // a page is latched, but never for so long
+			return fmt.Errorf("%d pages of %s stay dirty", dirty, f.Name)
 		}
 	}
-	if n := c.dirty.Load(); n != 0 {
-		return fmt.Errorf("%d pages stay dirty", n)
+}
+
+// Still refuses changes of a file's pages from now on, or takes them again. It returns when
+// nobody is left who began one before.
+func (c *Cache) Still(f *File, still bool) {
+	if !still {
+		f.state.CompareAndSwap(stillFile, openFile)
+		return
 	}
-	return nil
+	f.state.CompareAndSwap(openFile, stillFile)
+	for _, fr := range c.all() {
+		fr.pass()
+	}
+}
+
+// pass waits for whoever has the frame to change it.
+func (fr *Frame) pass() {
+	fr.RLock()
+	defer fr.RUnlock()
 }
 
 // errClosing is for frames of a file that goes away.
 var errClosing = errors.New("page of a closed database is in use")
 
-// Unregister forgets a file and its clean pages; WriteAll came before.
+// Unregister forgets a file and its clean pages; WriteFile came before. Who still asks for one
+// of its pages gets ErrDetached, also when another file has its number.
 func (c *Cache) Unregister(f *File) error {
+	f.state.Store(goneFile)
 	for _, fr := range c.all() {
 		fr.Lock() // a reader that came late holds it for a moment
 		if fr.file == f {

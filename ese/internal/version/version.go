@@ -231,6 +231,33 @@ func (s *Store) Referenced(tree TreeID, key []byte) bool {
 	return sh.newest(h, tree, key) != nil
 }
 
+// Keeps tells whether any change of a database's rows is kept, of a transaction that runs or
+// has ended.
+func (s *Store) Keeps(db logrec.DBID) bool {
+	for i := range s.shards {
+		if s.shards[i].keeps(db) {
+			return true
+		}
+	}
+	return false
+}
+
+func (sh *shard) keeps(db logrec.DBID) bool {
+	if sh.n.Load() == 0 {
+		return false
+	}
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for _, c := range sh.chains {
+		for ; c != nil; c = c.bucket {
+			if logrec.DBID(c.Tree>>32) == db {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Add keeps the state before a change; key and before are copied. The caller holds the
 // node's page latched for writing and has asked Conflict and Reserve.
 func (s *Store) Add(tx *Tx, c *Change) {

@@ -1,0 +1,98 @@
+package ese
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Databases are the databases that are open.
+func (in *Instance) Databases() []*Database { return in.databases() }
+
+// detachTick is how often the end of what uses a database is looked for.
+const detachTick = 5 * time.Millisecond
+
+// CloseDatabase brings a database to Clean Shutdown and lets it go while the others of the
+// storage group go on. The caller begins nothing more with it: transactions that have changes
+// of it are waited for, as long as ctx lets, then ErrInUse tells that it is open as before. Who
+// still reads gets ErrDetached. OpenDatabase opens it again.
+func (in *Instance) CloseDatabase(ctx context.Context, db *Database) error {
+	in.openMu.Lock()
+	defer in.openMu.Unlock()
+	if !in.backupMu.TryLock() {
+		return fmt.Errorf("close database %s: %w", db.name, ErrBackupRunning)
+	}
+	defer in.backupMu.Unlock()
+	for {
+		if err := in.usable(); err != nil {
+			return err
+		}
+		if !slices.Contains(in.databases(), db) {
+			return nil
+		}
+		done, err := in.tryDetach(db)
+		if err != nil {
+			return fmt.Errorf("close database %s: %w", db.name, err)
+		}
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("close database %s: %w", db.name, ErrInUse)
+		case <-time.After(detachTick):
+		}
+	}
+}
+
+// tryDetach closes the database if nothing of it is kept for a transaction. openMu is held.
+func (in *Instance) tryDetach(db *Database) (done bool, err error) {
+	in.backMu.Lock()
+	defer in.backMu.Unlock()
+	if err := in.WaitDurable(in.log.End()); err != nil {
+		return false, err
+	}
+	// Without log for it dead rows stay for the scrub to find.
+	if err := in.cleanVersions(-1); err != nil && !noSpace(err) {
+		return false, err
+	}
+	if in.versions.Keeps(db.id) {
+		return false, nil
+	}
+	in.cache.Still(db.file, true)
+	if in.versions.Keeps(db.id) {
+		// Somebody was faster, and must be able to end.
+		in.cache.Still(db.file, false)
+		return false, nil
+	}
+	if err := db.detach(); err != nil {
+		in.cache.Still(db.file, false)
+		return false, err
+	}
+	return true, nil
+}
+
+// coveredMeanwhile brings the backup marks of a database that was closed for a time up to those
+// of the others: the log of that time has nothing of it, so the incremental backups made
+// meanwhile lead on from the full one that holds it.
+func (in *Instance) coveredMeanwhile(db *Database) error {
+	db.headerMu.Lock()
+	own := db.header
+	db.headerMu.Unlock()
+	if own.FullBackup.GenHigh == 0 {
+		return nil
+	}
+	for _, other := range in.databases() {
+		if other == db {
+			continue
+		}
+		other.headerMu.Lock()
+		h := other.header
+		other.headerMu.Unlock()
+		if h.FullBackup == own.FullBackup && h.IncBackup.GenHigh > own.IncBackup.GenHigh {
+			return db.changeHeader(func(own *header) { own.IncBackup = h.IncBackup })
+		}
+	}
+	return nil
+}
