@@ -55,6 +55,3 @@ func (db *Database) beginReading() error {
 	db.loadFlushMap(db.header.HeaderFlush)
 	return nil
 }
-
-// ReadOnly tells that the instance was opened with Options.ReadOnly.
-func (in *Instance) ReadOnly() bool { return in.o.ReadOnly }

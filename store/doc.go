@@ -27,6 +27,9 @@
 // transaction to its pre-commit, never while the log is synced, so that deliveries to one
 // mailbox share a sync (docs/design: two horizons). No transaction is open between calls.
 //
+// A mailbox lives where Options.Home says, moves by a copy that nobody sees and one switch
+// (move.go), and handles to what has moved or was dismounted end with an error.
+//
 // The package knows no protocol, no address and no user: mailboxes are named by the directory's
 // object GUID; Purge asks who has an owner. It starts no goroutine: Purge.Step is called. It keeps
 // no search terms yet.

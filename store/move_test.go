@@ -362,3 +362,54 @@ func TestDismount(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func second2[T any](v T, _ error) T { return v }
+
+// TestMoveInterrupted fails before the switch, and goes on or gives up; the mailbox is used
+// meanwhile.
+func TestMoveInterrupted(t *testing.T) {
+	h := &homes{at: map[MailboxID]string{{1}: "a a1.edb"}}
+	a := open(t, ese.Options{}, Options{
+		Databases: []string{"a1.edb", "a2.edb"}, Home: h.of("a"),
+	})
+	for i := range 20 {
+		a.deliver(message(i), "", 1)
+	}
+	stopped := errors.New("stopped")
+	req := MoveRequest{
+		Mailbox: MailboxID{1}, From: a.s, FromDatabase: "a1.edb", To: a.s, ToDatabase: "a2.edb",
+		Origin: "a/a1", Switch: func(context.Context) error { return stopped },
+	}
+	for round := range 3 {
+		if err := MoveMailbox(t.Context(), req); !errors.Is(err, stopped) {
+			t.Fatal(err)
+		}
+		list, err := a.s.Unfinished()
+		want := Unfinished{MailboxID{1}, "a/a1", "a2.edb", true}
+		if err != nil || len(list) != 1 || list[0] != want {
+			t.Fatalf("unfinished: %v, %v", list, err)
+		}
+		a.deliver(message(100+round), "", 1)
+		m := a.mailbox(1)
+		if _, err := m.Expunge(t.Context(), a.folder(m, "INBOX").ID, ExpungeOptions{
+			Ranges: []UIDRange{{UID(round + 2), UID(round + 3)}}, Always: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if round == 1 {
+			if err := a.s.DropArriving(t.Context(), "a2.edb", MailboxID{1}); err != nil {
+				t.Fatal(err)
+			}
+			emptyAfterMove(t, a.s, "a2.edb")
+		}
+	}
+	want := a.s.dump(t, "a1.edb", MailboxID{1})
+	moveAndCompare(t, h, a, a, MailboxID{1}, "a2.edb", "a a2.edb")
+	if got := a.s.dump(t, "a2.edb", MailboxID{1}); got != want {
+		t.Errorf("moved mailbox differs:\n%s", firstDifference(got, want))
+	}
+	if list, err := a.s.Unfinished(); err != nil || len(list) != 0 {
+		t.Errorf("unfinished: %v, %v", list, err)
+	}
+	if err := a.s.DropArriving(t.Context(), "a2.edb", MailboxID{1}); !errors.Is(err, ErrReserved) {
+		t.Errorf("a live mailbox was dropped: %v", err)
+	}
+}
