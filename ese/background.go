@@ -261,6 +261,9 @@ func (in *Instance) moveCheckpoint() error {
 	if pos <= LogPos(in.checkpoint.Load()) {
 		return nil
 	}
+	for _, db := range in.databases() {
+		db.saveFlushMap(pos)
+	}
 	if err := in.writeCheckpoint(pos); err != nil {
 		return err
 	}

@@ -224,6 +224,7 @@ func (b *backup) database(db *Database) error {
 		db.headerMu.Unlock()
 		bd.Signature, bd.Pages = signatureText(h.Signature), uint32(pages)
 		head := make([]byte, size)
+		h.HeaderFlush = logrec.Signature{} // a flush map that lies where it is restored is another's
 		h.CurrentBackup = dbheader.Backup{
 			Mark: b.info.From, Time: logrec.MakeLogTime(b.info.Begun), GenLow: b.info.Low,
 		}

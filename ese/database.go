@@ -52,6 +52,7 @@ type Database struct {
 	streams streamSpace
 	scrub   scrub
 	defrag  defrag
+	flush   flushFile
 }
 
 // Name is the name the database was opened by.
@@ -227,6 +228,7 @@ func (in *Instance) createDatabase(name, path string) (*Database, error) {
 	if err := in.register(db); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
+	db.openFlushMap(noFlushMap)
 	if err = db.bootstrap(); err == nil {
 		err = db.loadCatalog()
 	}
@@ -254,6 +256,7 @@ func (in *Instance) makeFiles(rec logrec.DBRec, path string, pos LogPos) (*Datab
 	h.Attach, h.AttachTime = pos, in.logTime()
 	gen := pos.Generation()
 	h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
+	h.HeaderFlush = in.newSignature()
 	db.header = h
 	if err := db.emptyDouble(); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
@@ -263,7 +266,7 @@ func (in *Instance) makeFiles(rec logrec.DBRec, path string, pos LogPos) (*Datab
 	}
 	sh := h
 	sh.PageSize = stream.PageSize
-	sh.FileType = dbheader.FileTypeStream
+	sh.FileType, sh.HeaderFlush = dbheader.FileTypeStream, logrec.Signature{}
 	if err := db.stream.Init(func(f vfs.File) error { return dbheader.WriteOne(f, sh) }); err != nil {
 		return nil, errors.Join(err, db.closeFiles())
 	}
@@ -336,14 +339,15 @@ func (in *Instance) attachFiles(db *Database) error {
 	if err != nil {
 		return err
 	}
-	flush := db.header.HeaderFlush
+	clean := db.header
 	if err := db.markDirty(pos); err != nil {
 		return err
 	}
 	if err := in.register(db); err != nil {
 		return err
 	}
-	db.loadFlushMap(flush)
+	db.openFlushMap(func(h *flushHead) bool { return h.clean(&clean) })
+	db.saveFlushMap(pos)
 	return in.coveredMeanwhile(db)
 }
 
@@ -352,7 +356,7 @@ func (db *Database) markDirty(pos LogPos) error {
 	gen := pos.Generation()
 	return db.changeHeader(func(h *header) {
 		h.State, h.DBID = dbheader.DirtyShutdown, uint32(db.id)
-		h.HeaderFlush = logrec.Signature{}
+		h.HeaderFlush = db.in.newSignature()
 		if h.LogSignature != db.in.logSign { // backups of another stream are of no use here
 			h.FullBackup, h.IncBackup = dbheader.Backup{}, dbheader.Backup{}
 		}
@@ -473,7 +477,7 @@ func (db *Database) detach() error {
 	if err := in.cache.WriteFile(db.file); err != nil {
 		return err
 	}
-	sign := db.saveFlushMap()
+	sign := db.endFlushMap()
 	// No checkpoint may pass the record before the header says Clean: a crash between would
 	// leave a Dirty file that no log covers.
 	in.stepMu.Lock()
@@ -541,5 +545,5 @@ func (db *Database) closeFiles() error {
 	if db.double != nil {
 		double = db.double.Close()
 	}
-	return errors.Join(db.f.Close(), double, db.stream.Close())
+	return errors.Join(db.f.Close(), double, db.stream.Close(), db.closeFlushMap())
 }

@@ -1,27 +1,42 @@
 package ese
 
 import (
-	"encoding/binary"
+	"bytes"
+	"os"
 	"testing"
 
-	"pillarbox/ese/internal/dbheader"
-	"pillarbox/ese/internal/logrec"
+	"pillarbox/ese/internal/cache"
+	"pillarbox/ese/vfs"
 )
 
-// Any bytes of a flush map file are refused, or are a map of the length that they say.
+// Any bytes of a flush map file give headers that encode to what they were read from, and a map
+// only when all of its chunks are whole.
 func FuzzFlushMap(f *testing.F) {
-	good := make([]byte, flushHeader+10)
-	binary.LittleEndian.PutUint32(good[4:], flushMagic)
-	binary.LittleEndian.PutUint32(good[8:], 8192)
-	binary.LittleEndian.PutUint32(good[12:], 10)
-	binary.LittleEndian.PutUint32(good, flushSum(good))
-	f.Add(good)
+	h := flushHead{pageSize: 8192, number: 7, pos: 9, sums: []uint32{0, 5}}
+	f.Add(h.encode())
 	f.Add([]byte{})
-	h := dbheader.New(8192)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		bits, ok := decodeFlushMap(b, &h, logrec.Signature{})
-		if ok && len(bits) != len(b)-flushHeader {
-			t.Fatalf("%d bytes of map in a file of %d", len(bits), len(b))
+		disk := vfs.NewMem()
+		file, err := disk.OpenFile("/a.jfm", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteAt(b, 0); err != nil {
+			t.Fatal(err)
+		}
+		ff := &flushFile{f: file}
+		for _, h := range ff.heads() {
+			from := b[h.headerPlace*flushHeader:][:flushHeader]
+			got, ok := decodeFlushHead(h.encode())
+			if !ok || len(got.sums) != len(h.sums) || !bytes.Equal(from[4:100], h.encode()[4:100]) {
+				t.Fatalf("%+v", h)
+			}
+			taken := ff.take(new(cache.File), &h)
+			for _, sum := range h.sums {
+				if sum != 0 && taken && len(b) < 2*flushHeader+cache.FlushChunk {
+					t.Fatal("a map without its chunks")
+				}
+			}
 		}
 	})
 }

@@ -52,6 +52,6 @@ func (db *Database) beginReading() error {
 	if err := db.in.register(db); err != nil {
 		return err
 	}
-	db.loadFlushMap(db.header.HeaderFlush)
+	db.openFlushMap(func(h *flushHead) bool { return h.clean(&db.header) })
 	return nil
 }

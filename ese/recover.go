@@ -244,7 +244,7 @@ func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.Lo
 		return err
 	}
 	if db.header.State != dbheader.CleanShutdown {
-		if err := db.markClean(pos, logrec.Signature{}); err != nil {
+		if err := db.markClean(pos, db.endFlushMap()); err != nil {
 			return err
 		}
 	}
@@ -274,10 +274,13 @@ func (rt *redoTarget) create(rec logrec.DBRec, pos logrec.LogPos) error {
 		}
 	}
 	db, err := in.makeFiles(rec, path, pos)
-	if err != nil {
-		return err
+	if err == nil {
+		err = in.register(db)
 	}
-	return in.register(db)
+	if err == nil {
+		db.openFlushMap(noFlushMap)
+	}
+	return err
 }
 
 // streamBelongs tells whether the stream file beside path has the signature.
@@ -358,12 +361,23 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 	if err := in.register(db); err != nil {
 		return err
 	}
+	from := LogPos(in.late.pos.Load())
 	if h.State == dbheader.CleanShutdown {
 		// A crash between the record of its attachment and its header, or a later
 		// detachment that redo has yet to meet.
-		return db.markDirty(LogPos(in.late.pos.Load()))
+		db.openFlushMap(func(m *flushHead) bool { return m.clean(h) })
+		if err := db.markDirty(from); err != nil {
+			return err
+		}
+		db.saveFlushMap(from)
+		return nil
 	}
-	return nil
+	db.openFlushMap(func(m *flushHead) bool { return m.covers(h, from) })
+	if h.HeaderFlush != (logrec.Signature{}) {
+		return nil
+	}
+	// From a backup, or written by a version that saved maps at a clean end only.
+	return db.changeHeader(func(h *header) { h.HeaderFlush = in.newSignature() })
 }
 
 // undo takes back what was open at the end of the log.

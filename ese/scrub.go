@@ -325,6 +325,7 @@ func (db *Database) cutFile() error {
 	if err := in.cache.Cut(db.file, to); err != nil {
 		return err
 	}
+	db.saveFlushMap(in.Checkpoint())
 	s.cut = 0
 	if have > to {
 		in.stats.trimmed.Add(uint64(have - to))

@@ -171,6 +171,11 @@ var mutants = []mutant{
 		"if err := s.takeExtent(m, d, end, n); err != nil {", "if err := error(nil); err != nil {",
 	},
 	{
+		"redo holds pages against a flush map saved before they were written",
+		"ese/internal/cache/file.go", "if redo {\n\t\tf.flush.set(no, p.FlushType())",
+		"if false {\n\t\tf.flush.set(no, p.FlushType())",
+	},
+	{
 		"a tree's pages are not given back by undo", "ese/internal/redo/undo.go",
 		"return t.Prev, u.undoTree(tx, *t)", "return t.Prev, nil",
 	},

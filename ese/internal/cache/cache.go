@@ -248,7 +248,7 @@ func (c *Cache) fill(fr *Frame, m Mode) error {
 	if err := f.read(fr.P, no); err != nil {
 		return err
 	}
-	mended, err := f.verify(fr.P, no)
+	mended, err := f.verify(fr.P, no, m == Redo)
 	var pe *PageError
 	if m == Redo && errors.As(err, &pe) {
 		if !pe.Blank {
@@ -265,7 +265,7 @@ func (c *Cache) fill(fr *Frame, m Mode) error {
 		f.mended.Add(1)
 		c.o.OnPage(f, no, nil)
 		if !c.o.ReadOnly {
-			fr.Dirty(c.o.Log.End())
+			fr.mended(c.o.Log.End())
 		}
 	}
 	return nil

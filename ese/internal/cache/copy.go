@@ -20,7 +20,7 @@ func (c *Cache) CopyPages(f *File, no page.No, buf []byte) (n int, err error) {
 	n = got / f.size
 	for i := range n {
 		p := page.Page(buf[i*f.size : (i+1)*f.size])
-		_, err := f.verify(p, no+page.No(i))
+		_, err := f.verify(p, no+page.No(i), false)
 		var pe *PageError
 		if err != nil && !(errors.As(err, &pe) && pe.Blank) {
 			return i, err

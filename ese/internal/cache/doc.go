@@ -20,7 +20,9 @@
 //     is set before that record is appended, so a checkpoint that reads the log's end first
 //     and the frames after it never passes a change.
 //  4. A page that fails its checksum is never handed out; one flipped bit is mended. Nor is one
-//     whose flush type is not that of its last write, where that is known.
+//     whose flush type is not that of its last write, where that is known; redo takes pages as
+//     they are, since they may have been written after the flush map was saved. Every write
+//     gives a page the next type, but for one without a log record (a flipped bit put right).
 //  5. After Close no frame holds a page and Fetch gives ErrClosed, so nobody touches memory that
 //     was given back.
 //  6. A page's next time stamp is above its last one, or the change is refused (ErrStamp).

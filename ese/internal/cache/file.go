@@ -169,13 +169,17 @@ func (e *PageError) Error() string {
 // Is makes a lost write known as ErrLostWrite.
 func (e *PageError) Is(target error) bool { return e.Lost && target == ErrLostWrite }
 
-// verify checks a page just read; mended tells that a flipped bit was repaired.
-func (f *File) verify(p page.Page, no page.No) (mended bool, err error) {
+// verify checks a page just read; mended tells that a flipped bit was repaired. Where redo reads
+// a page it may have been written after the flush map was saved: it is taken as it is.
+func (f *File) verify(p page.Page, no page.No, redo bool) (mended bool, err error) {
 	bad := func(reason string) (bool, error) {
 		return false, &PageError{File: f.Name, Page: no, Reason: reason}
 	}
 	switch p.Verify(no) {
 	case page.Blank:
+		if redo {
+			f.flush.set(no, 0)
+		}
 		if f.flush.get(no) != 0 {
 			return false, f.lost(no)
 		}
@@ -191,7 +195,9 @@ func (f *File) verify(p page.Page, no page.No) (mended bool, err error) {
 	if err := p.Check(); err != nil {
 		return bad(err.Error())
 	}
-	if !f.flush.arrived(no, p.FlushType()) {
+	if redo {
+		f.flush.set(no, p.FlushType())
+	} else if !f.flush.arrived(no, p.FlushType()) {
 		return false, f.lost(no)
 	}
 	return mended, nil

@@ -10,9 +10,13 @@ import (
 // one not read or written yet. A page that comes back with another type is an older state of
 // itself: its last write was lost.
 type flushMap struct {
-	mu   sync.Mutex
-	bits []byte // page n at bits 2(n-1)
+	mu      sync.Mutex
+	bits    []byte       // page n at bits 2(n-1)
+	changed map[int]bool // chunks that FlushChanges has not given yet
 }
+
+// FlushChunk is the size of the pieces in which a flush map is saved, in bytes.
+const FlushChunk = 16 << 10
 
 func flushPlace(no page.No) (i int, shift uint) {
 	n := uint(no - 1)
@@ -36,7 +40,18 @@ func (m *flushMap) set(no page.No, t uint8) {
 	if i >= len(m.bits) {
 		m.bits = append(m.bits, make([]byte, i+1-len(m.bits)+len(m.bits)/4)...)
 	}
-	m.bits[i] = m.bits[i]&^(3<<shift) | t<<shift
+	if was := m.bits[i]; was != was&^(3<<shift)|t<<shift {
+		m.bits[i] = was&^(3<<shift) | t<<shift
+		m.touch(i)
+	}
+}
+
+// touch notes that byte i has changed.
+func (m *flushMap) touch(i int) {
+	if m.changed == nil {
+		m.changed = make(map[int]bool)
+	}
+	m.changed[i/FlushChunk] = true
 }
 
 // next is the type for the next write of a page whose bytes show type seen.
@@ -67,20 +82,34 @@ func (m *flushMap) cut(n page.No) {
 	if i < len(m.bits) {
 		m.bits = m.bits[:i+1]
 		m.bits[i] &= 1<<shift - 1
+		m.touch(i)
 	}
 }
 
-// FlushMap is a copy of the flush map, four pages a byte.
-func (f *File) FlushMap() []byte {
-	f.flush.mu.Lock()
-	defer f.flush.mu.Unlock()
-	n := min((int(f.Pages())+3)/4, len(f.flush.bits))
-	return append([]byte(nil), f.flush.bits[:n]...)
+// FlushChanges gives the chunks of the flush map that have changed since it was last asked, the
+// last one filled with zeros, and how many chunks the map has. With all set it gives every chunk.
+func (f *File) FlushChanges(all bool) (chunks map[int][]byte, n int) {
+	m := &f.flush
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	used := min((int(f.Pages())+3)/4, len(m.bits))
+	n = (used + FlushChunk - 1) / FlushChunk
+	chunks = make(map[int][]byte)
+	for i := range n {
+		if all || m.changed[i] {
+			b := make([]byte, FlushChunk)
+			copy(b, m.bits[i*FlushChunk:min((i+1)*FlushChunk, used)])
+			chunks[i] = b
+		}
+	}
+	clear(m.changed)
+	return chunks, n
 }
 
-// SetFlushMap takes over what FlushMap gave when the file was closed clean.
+// SetFlushMap takes over a flush map that was saved.
 func (f *File) SetFlushMap(bits []byte) {
 	f.flush.mu.Lock()
 	f.flush.bits = bits
+	clear(f.flush.changed)
 	f.flush.mu.Unlock()
 }

@@ -30,6 +30,8 @@ type Frame struct {
 	// whole: the change at first brings the whole page, so redo needs nothing of what the disk
 	// has. nextWhole is that of next.
 	whole, nextWhole bool
+	// repair: the only change is a flipped bit put right, of which the log has no record.
+	repair bool
 
 	damage *PageError // what Fetch for redo found; guarded by the latch
 }
@@ -75,6 +77,7 @@ func (fr *Frame) DirtyWhole(pos logrec.LogPos) bool { return fr.announce(pos, tr
 func (fr *Frame) announce(pos logrec.LogPos, whole bool) bool {
 	fr.state.Lock()
 	defer fr.state.Unlock()
+	fr.repair = false
 	switch {
 	case fr.inFlight && fr.next == 0:
 		fr.next, fr.nextWhole = uint64(pos), whole
@@ -86,6 +89,14 @@ func (fr *Frame) announce(pos logrec.LogPos, whole bool) bool {
 		return false
 	}
 	return true
+}
+
+// mended makes a page that was repaired on reading one to be written.
+func (fr *Frame) mended(pos logrec.LogPos) {
+	first := fr.announce(pos, false)
+	fr.state.Lock()
+	fr.repair = first
+	fr.state.Unlock()
 }
 
 // Undirty takes Dirty back when it was true and the record could not be appended. The page has
@@ -141,7 +152,7 @@ func (fr *Frame) beginWrite(out *outPage) (last logrec.LogPos, ok bool) {
 	}
 	fr.inFlight = true
 	copy(out.copy, fr.P)
-	out.fr, out.no, out.f, out.whole = fr, fr.no, fr.file, fr.whole
+	out.fr, out.no, out.f, out.whole, out.repair = fr, fr.no, fr.file, fr.whole, fr.repair
 	return logrec.LogPos(fr.last.Load()), true
 }
 

@@ -24,6 +24,8 @@ type outPage struct {
 	no    page.No
 	copy  page.Page
 	whole bool // it can do without the double-write file
+	// repair: the log has no record of the change, so the flush type stays.
+	repair bool
 }
 
 // WriteBatch writes up to limit dirty pages, the oldest changes first. With before set only
@@ -99,7 +101,9 @@ func (c *Cache) collect(frames []*Frame) (out []outPage, pos logrec.LogPos) {
 		if !ok {
 			continue
 		}
-		pg.copy.SetFlushType(pg.f.flush.next(pg.no, pg.copy.FlushType()))
+		if !pg.repair {
+			pg.copy.SetFlushType(pg.f.flush.next(pg.no, pg.copy.FlushType()))
+		}
 		pg.copy.Seal(pg.no)
 		out = append(out, pg)
 		pos = max(pos, last)
