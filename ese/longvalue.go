@@ -24,6 +24,10 @@ func lidOf(b []byte) uint32 {
 	return binary.LittleEndian.Uint32(b)
 }
 
+// orderedLV is up to what size long values are written one at a time, in bytes: a larger one
+// would keep the others waiting.
+const orderedLV = 64 << 10
+
 // writeLV stores a long value, compressed or as it is, and returns its id as records hold it.
 func (t *Table) writeLV(tx *Tx, data []byte, packed bool) ([]byte, error) {
 	lv := t.lv.Load()
@@ -32,6 +36,12 @@ func (t *Table) writeLV(tx *Tx, data []byte, packed bool) ([]byte, error) {
 	}
 	if uint64(len(data)) > math.MaxInt32 {
 		return nil, fmt.Errorf("%w: long value of %d bytes", ErrTooBig, len(data))
+	}
+	if len(data) <= orderedLV {
+		// Writers that come one after the other fill the last page; side by side they would
+		// find each other's values behind their own, and halve pages for the next piece.
+		t.lvOrder.Lock()
+		defer t.lvOrder.Unlock()
 	}
 	lid := t.nextLID.Add(1)
 	key := binary.BigEndian.AppendUint32(nil, lid)

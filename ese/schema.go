@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"pillarbox/ese/internal/btree"
@@ -124,6 +125,7 @@ type Table struct {
 	s       atomic.Pointer[schema]
 	lv      atomic.Pointer[btree.Tree] // long values; nil when the table never had a long column
 	nextLID atomic.Uint32
+	lvOrder sync.Mutex // of small long values in the making; taken before any latch
 	numbers numbers // of the auto-increment column
 	life
 }

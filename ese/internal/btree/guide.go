@@ -27,6 +27,13 @@ func (g *guide) make(in *inner) {
 	}
 }
 
+// insert is the guide with one more separator, which begins with what all share, at place i.
+func (g *guide) insert(i int, sep []byte, room int) guide {
+	heads := append(make([]uint64, 0, room), g.heads[:i]...)
+	heads = append(heads, head(sep[len(g.shared):]))
+	return guide{g.shared, append(heads, g.heads[i:]...)}
+}
+
 // head is the first eight bytes as a number; two keys whose heads differ are in the order of
 // their heads.
 func head(b []byte) uint64 {

@@ -111,7 +111,11 @@ func (in *inner) split(i int, sep []byte, right page.No) *inner {
 			out.remember(to, o)
 		}
 	}
-	out.guide.make(out)
+	if bytes.HasPrefix(sep, in.guide.shared) && len(in.ends) > 0 {
+		out.guide = in.guide.insert(i, sep, cap(out.ends))
+	} else {
+		out.guide.make(out)
+	}
 	return out
 }
 

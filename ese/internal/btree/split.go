@@ -189,7 +189,9 @@ func (m *Mtr) splitPage(parent *MPage, i int, pg, right, next *MPage, c cut) {
 	}
 	right.Edit().Image(buf)
 	left := pg.Edit()
-	left.Truncate(c.at)
+	if c.at < p.Len() {
+		left.Truncate(c.at)
+	}
 	if p.Leaf() {
 		left.SetNext(right.No)
 		if next != nil {
