@@ -126,7 +126,7 @@ type Table struct {
 	lv      atomic.Pointer[btree.Tree] // long values; nil when the table never had a long column
 	nextLID atomic.Uint32
 	lvOrder sync.Mutex // of small long values in the making; taken before any latch
-	numbers numbers // of the auto-increment column
+	numbers numbers    // of the auto-increment column
 	life
 }
 

@@ -62,27 +62,65 @@ func (c *Cache) WriteBatch(limit int, before logrec.LogPos) (int, error) {
 	return len(out), nil
 }
 
-// candidates picks dirty frames by age.
+// candidates picks the dirty frames with the oldest changes.
 func (c *Cache) candidates(limit int, before logrec.LogPos) []*Frame {
-	type aged struct {
-		fr    *Frame
-		first uint64
-	}
-	var all []aged
+	old := oldest{limit: limit}
 	for _, fr := range c.all() {
 		f := fr.first.Load()
 		if f != 0 && (before == 0 || f < uint64(before)) {
-			all = append(all, aged{fr, f})
+			old.offer(fr, f)
 		}
 	}
-	if len(all) > limit {
-		slices.SortFunc(all, func(a, b aged) int { return cmp.Compare(a.first, b.first) })
+	return old.frames
+}
+
+// oldest keeps the limit frames with the lowest ages of those offered: a heap with the
+// highest of them on top. All dirty frames are offered for each batch, and few are kept.
+type oldest struct {
+	limit  int
+	frames []*Frame
+	ages   []uint64
+}
+
+func (o *oldest) offer(fr *Frame, age uint64) {
+	if len(o.frames) < o.limit {
+		o.frames, o.ages = append(o.frames, fr), append(o.ages, age)
+		o.up(len(o.frames) - 1)
+		return
 	}
-	out := make([]*Frame, 0, min(limit, len(all)))
-	for _, a := range all[:min(limit, len(all))] {
-		out = append(out, a.fr)
+	if o.limit > 0 && age < o.ages[0] {
+		o.frames[0], o.ages[0] = fr, age
+		o.down()
 	}
-	return out
+}
+
+func (o *oldest) swap(i, k int) {
+	o.frames[i], o.frames[k] = o.frames[k], o.frames[i]
+	o.ages[i], o.ages[k] = o.ages[k], o.ages[i]
+}
+
+func (o *oldest) up(i int) {
+	for i > 0 && o.ages[(i-1)/2] < o.ages[i] {
+		o.swap(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+}
+
+func (o *oldest) down() {
+	for i := 0; ; {
+		k := 2*i + 1
+		if k >= len(o.ages) {
+			return
+		}
+		if k+1 < len(o.ages) && o.ages[k+1] > o.ages[k] {
+			k++
+		}
+		if o.ages[k] <= o.ages[i] {
+			return
+		}
+		o.swap(i, k)
+		i = k
+	}
 }
 
 // collect copies and seals the pages. pos is what must be durable before they are written.
