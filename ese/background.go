@@ -96,6 +96,7 @@ func (in *Instance) writeRound(checkpoint bool) {
 	defer in.backMu.Unlock()
 	in.try(in.writeBehind)
 	in.try(in.watchSpace)
+	in.watchTransactions()
 	if checkpoint {
 		in.try(in.moveCheckpoint)
 	}
@@ -153,6 +154,7 @@ func (in *Instance) Step(n int) error {
 	case 6:
 		return in.freeStreams()
 	case 7:
+		in.watchTransactions()
 		return in.watchSpace()
 	case 8:
 		return in.freeDropped(1)

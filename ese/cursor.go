@@ -48,16 +48,16 @@ func (c *Cursor) Prefix(vals ...Value) error {
 
 // First moves to the first row. It reports false when there is none.
 func (c *Cursor) First() (bool, error) {
-	if c.tx.done {
-		return false, ErrTxDone
+	if err := c.tx.alive(); err != nil {
+		return false, err
 	}
 	return c.settle(c.c.Seek(c.prefix))
 }
 
 // Last moves to the last row.
 func (c *Cursor) Last() (bool, error) {
-	if c.tx.done {
-		return false, ErrTxDone
+	if err := c.tx.alive(); err != nil {
+		return false, err
 	}
 	return c.settle(c.c.SeekBelow(nil))
 }
@@ -65,8 +65,8 @@ func (c *Cursor) Last() (bool, error) {
 // Seek moves to the first row whose first index columns are at or after these values, the
 // columns of Prefix counted.
 func (c *Cursor) Seek(vals ...Value) (bool, error) {
-	if c.tx.done {
-		return false, ErrTxDone
+	if err := c.tx.alive(); err != nil {
+		return false, err
 	}
 	var kb [keyBuffer]byte
 	k, err := c.x.searchKey(kb[:0], vals)
@@ -78,8 +78,8 @@ func (c *Cursor) Seek(vals ...Value) (bool, error) {
 
 // SeekBefore moves to the last row whose first index columns lie before these values.
 func (c *Cursor) SeekBefore(vals ...Value) (bool, error) {
-	if c.tx.done {
-		return false, ErrTxDone
+	if err := c.tx.alive(); err != nil {
+		return false, err
 	}
 	var kb [keyBuffer]byte
 	k, err := c.x.searchKey(kb[:0], vals)
@@ -91,8 +91,8 @@ func (c *Cursor) SeekBefore(vals ...Value) (bool, error) {
 
 // Next moves to the next row.
 func (c *Cursor) Next() (bool, error) {
-	if c.tx.done {
-		return false, ErrTxDone
+	if err := c.tx.alive(); err != nil {
+		return false, err
 	}
 	if !c.on {
 		return false, nil
@@ -102,8 +102,8 @@ func (c *Cursor) Next() (bool, error) {
 
 // Prev moves to the row before.
 func (c *Cursor) Prev() (bool, error) {
-	if c.tx.done {
-		return false, ErrTxDone
+	if err := c.tx.alive(); err != nil {
+		return false, err
 	}
 	if !c.on {
 		return false, nil
@@ -170,8 +170,8 @@ func (c *Cursor) Delete() error {
 
 // Find moves to the row whose index key is exactly these values, all columns given.
 func (c *Cursor) Find(vals ...Value) (bool, error) {
-	if c.tx.done {
-		return false, ErrTxDone
+	if err := c.tx.alive(); err != nil {
+		return false, err
 	}
 	var kb [keyBuffer]byte
 	k, err := c.x.searchKey(kb[:0], vals)

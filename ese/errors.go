@@ -63,6 +63,10 @@ var (
 
 	// ErrTxDone: the transaction has ended.
 	ErrTxDone = errors.New("transaction has ended")
+	// ErrTxTooLong: the transaction was open for longer than Options.TxLimit. It holds back the
+	// checkpoint, or earlier states of rows, until it ends; it can still commit or roll back.
+	ErrTxTooLong = errors.New("transaction was open for longer than Options.TxLimit: " +
+		"commit or roll it back, and do the rest in shorter ones")
 	// ErrBuilding: the index is not complete in the transaction's snapshot.
 	ErrBuilding = errors.New("index is being built: wait for Index.State to be ready, or use another")
 	// ErrNotASCII: a text key holds what has no order that is the same everywhere.

@@ -28,6 +28,8 @@ const (
 	EventLogReserveUsed   EventID = 205 // Gen is a reserve file
 	EventLogRemoved       EventID = 206 // generations below Gen are gone
 	EventCheckpoint       EventID = 300 // Pos: recovery would begin there
+	EventTxTooLong        EventID = 310 // transaction N (0: a read-only one) is open for Took
+	EventVersionsFull     EventID = 311 // changes were refused: N bytes are kept; Err
 	EventAttached         EventID = 400 // Database
 	EventDetached         EventID = 401 // Database, in Clean Shutdown
 	EventPageRepaired     EventID = 500 // Database, Page: one flipped bit
@@ -50,7 +52,9 @@ var eventNames = map[EventID]string{
 	EventLogNotPrepared: "log generation not prepared",
 	EventLogFull:        "log disk full", EventLogSpaceBack: "log has space again",
 	EventLogReserveUsed: "log goes on in a reserve file", EventLogRemoved: "old log removed",
-	EventCheckpoint: "checkpoint moved", EventAttached: "database attached",
+	EventTxTooLong:    "transaction open for too long: it keeps log and earlier states of rows",
+	EventVersionsFull: "version store full: end old transactions, or raise Options.VersionBytes",
+	EventCheckpoint:   "checkpoint moved", EventAttached: "database attached",
 	EventDetached: "database detached", EventPageRepaired: "page repaired",
 	EventPageDamaged: "page damaged", EventLostWrite: "disk lost a write",
 	EventScrubBegun: "scrub begun", EventScrubProgress: "scrub goes on",
@@ -89,7 +93,8 @@ func (id EventID) level() slog.Level {
 	case EventLogNotPrepared, EventLogFull, EventPageDamaged, EventLostWrite, EventFailed,
 		EventDismounted:
 		return slog.LevelError
-	case EventLogRollWaited, EventLogReserveUsed, EventPageRepaired:
+	case EventLogRollWaited, EventLogReserveUsed, EventPageRepaired, EventTxTooLong,
+		EventVersionsFull:
 		return slog.LevelWarn
 	case EventCheckpoint, EventScrubProgress, EventDefragProgress, EventLogRemoved:
 		return slog.LevelDebug

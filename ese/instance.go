@@ -49,7 +49,8 @@ type Instance struct {
 	stopOnce   sync.Once
 	done       sync.WaitGroup
 
-	fullSince  atomic.Int64 // when the log was found full, Unix ns; 0 while there is space
+	refused    atomic.Uint64 // what versions.Refused was when an event told of it
+	fullSince  atomic.Int64  // when the log was found full, Unix ns; 0 while there is space
 	dismounted atomic.Bool
 
 	recovery RecoveryStats
@@ -147,6 +148,7 @@ func Open(o Options) (*Instance, error) {
 			return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
 		}
 	}
+	in.versions.Clock(o.Now())
 	in.closing, in.close = context.WithCancel(context.Background())
 	if err := in.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())

@@ -36,8 +36,8 @@ type LongValue struct {
 // OpenLong opens a long column of the row with the primary key, to be read and, in a
 // read-write transaction, written. A NULL is an empty value until it is written to.
 func (tx *Tx) OpenLong(t *Table, c *Column, key ...Value) (*LongValue, error) {
-	if tx.done {
-		return nil, ErrTxDone
+	if err := tx.alive(); err != nil {
+		return nil, err
 	}
 	if !c.long() || c.multi {
 		return nil, fmt.Errorf("open %s of %s: %w: not a long column of one value", c.name, t.Name(), ErrSchema)
@@ -95,9 +95,10 @@ func (l *LongValue) take(v *RowView) error {
 
 // fresh reads the row again when the transaction has changed something meanwhile.
 func (l *LongValue) fresh() error {
+	if err := l.tx.alive(); err != nil {
+		return err
+	}
 	switch {
-	case l.tx.done:
-		return ErrTxDone
 	case l.pk == nil || l.edits == l.tx.v.Edits():
 		return nil
 	}

@@ -66,8 +66,8 @@ func (t *Table) writeLV(tx *Tx, data []byte, packed bool) ([]byte, error) {
 
 // readLV appends a long value to dst.
 func (t *Table) readLV(tx *Tx, id, dst []byte) ([]byte, error) {
-	if tx.done {
-		return dst, ErrTxDone
+	if err := tx.alive(); err != nil {
+		return dst, err
 	}
 	lid := lidOf(id)
 	if t.lv.Load() == nil || lid == 0 {

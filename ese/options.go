@@ -44,6 +44,9 @@ type Options struct {
 	// TxVersionBytes bounds what one transaction may change: the earlier states of its rows, in
 	// memory and file. Default: VersionBytes and VersionFileBytes together.
 	TxVersionBytes int64
+	// TxLimit is how long a transaction may read and change: after that it gets ErrTxTooLong, and
+	// an event names it. Default: 1 hour; negative: for ever.
+	TxLimit time.Duration
 	// CheckpointDepth is how much log recovery may have to replay: pages changed longer ago are
 	// written. Default: 128 MiB.
 	CheckpointDepth int64
@@ -122,6 +125,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.TxVersionBytes, o.VersionBytes+max(o.VersionFileBytes, 0))
 	setDefault(&o.CheckpointDepth, 128<<20)
 	setDefault(&o.LogKeep, 2<<30)
+	setDefault(&o.TxLimit, time.Hour)
 	setDefault(&o.DiskFullLimit, 10*time.Minute)
 	setDefault(&o.ScrubEvery, 7*24*time.Hour)
 	setDefault(&o.ScrubRate, 4<<20)

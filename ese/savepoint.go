@@ -12,8 +12,8 @@ type savepoint struct{ n, mark int }
 
 // Save begins a nested transaction. ErrTooDeep at the seventh savepoint inside each other.
 func (tx *Tx) Save() (Savepoint, error) {
-	if tx.done {
-		return Savepoint{}, ErrTxDone
+	if err := tx.alive(); err != nil {
+		return Savepoint{}, err
 	}
 	if len(tx.saves) >= maxLevels-1 {
 		return Savepoint{}, ErrTooDeep

@@ -3,8 +3,8 @@ package ese
 // Streams lists, in order, up to n streams from an id on that have an owner: they were written
 // or adopted by a transaction that this one sees, and not deleted.
 func (tx *Tx) Streams(db *Database, from StreamID, n int) ([]StreamID, error) {
-	if tx.done {
-		return nil, ErrTxDone
+	if err := tx.alive(); err != nil {
+		return nil, err
 	}
 	s := &db.streams
 	var v RowView

@@ -243,8 +243,8 @@ type StreamReader struct {
 // OpenStream opens a stream for reading. ErrNotFound when there is none. The reader of a
 // stream that the transaction itself has written is good only if the transaction commits.
 func (tx *Tx) OpenStream(db *Database, id StreamID) (*StreamReader, error) {
-	if tx.done {
-		return nil, ErrTxDone
+	if err := tx.alive(); err != nil {
+		return nil, err
 	}
 	s := &db.streams
 	s.mu.Lock()

@@ -155,8 +155,8 @@ func (t *Table) opError(op string, x *Index, err error) error {
 // Get finds a row by its whole primary key and makes view show it. buf is reused memory for
 // the row; the view is valid until buf is used again.
 func (tx *Tx) Get(t *Table, view *RowView, buf *[]byte, key ...Value) (bool, error) {
-	if tx.done {
-		return false, ErrTxDone
+	if err := tx.alive(); err != nil {
+		return false, err
 	}
 	var kb [keyBuffer]byte
 	k, err := t.primary.searchKey(kb[:0], key)

@@ -69,12 +69,24 @@ func (in *Instance) BeginReadLatest() *Tx {
 // may reach a client (engine.md rule 1).
 func (tx *Tx) Horizon() LogPos { return tx.v.Horizon }
 
-// writable refuses changes where none may be made.
-func (tx *Tx) writable() error {
+// alive refuses a transaction that has ended, or was open for too long: that can only commit or
+// roll back.
+func (tx *Tx) alive() error {
 	switch {
 	case tx.done:
 		return ErrTxDone
-	case tx.v.ReadOnly:
+	case tx.v.TooLong():
+		return ErrTxTooLong
+	}
+	return nil
+}
+
+// writable refuses changes where none may be made.
+func (tx *Tx) writable() error {
+	if err := tx.alive(); err != nil {
+		return err
+	}
+	if tx.v.ReadOnly {
 		return ErrReadOnly
 	}
 	if err := tx.in.usable(); err != nil {

@@ -66,6 +66,7 @@ func (s *Store) squeeze(c *Change) error {
 	if err != nil {
 		return err
 	}
+	s.refused.Add(1)
 	return fmt.Errorf("%w: %d bytes are kept in memory, Options.VersionBytes is %d; %d transactions run, "+
 		"the oldest since %d commits ago: end it, or raise the option",
 		ErrFull, mem, s.limits.Memory, s.Active(), s.Last()-s.Oldest())

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"pillarbox/ese/internal/logrec"
 )
@@ -32,6 +33,9 @@ type Tx struct {
 	list       *txList
 	prev, next *Tx
 
+	began   int64       // clock at Begin; guarded by activeMu
+	tooLong atomic.Bool // see Overdue
+
 	blocker *Tx // the open transaction that a change of this one ran into
 	endMu   sync.Mutex
 	ended   bool
@@ -51,6 +55,7 @@ func (tx *Tx) finish() {
 // Renew makes a read-only transaction that has ended one that has not begun.
 func (tx *Tx) Renew() {
 	tx.Begin, tx.Horizon, tx.ReadOnly, tx.ended = 0, 0, false, false
+	tx.tooLong.Store(false)
 }
 
 // Abandon wakes those who wait for a transaction that will never end: the instance is dead.
@@ -111,7 +116,7 @@ func (l *txList) remove(tx *Tx) {
 func (s *Store) Begin(tx *Tx, readOnly, latest bool) {
 	s.activeMu.Lock()
 	defer s.activeMu.Unlock()
-	tx.ReadOnly = readOnly
+	tx.ReadOnly, tx.began = readOnly, s.clock.Load()
 	if readOnly && !latest {
 		tx.Begin = Seq(s.durable.Load())
 		s.past.add(tx)
@@ -270,6 +275,38 @@ func (s *Store) OldestRecord(limit logrec.LogPos) logrec.LogPos {
 	}
 	return limit
 }
+
+// Clock tells the store the time: transactions that begin from now on have it. It need not be
+// exact.
+func (s *Store) Clock(now time.Time) { s.clock.Store(now.UnixNano()) }
+
+// Overdue is a transaction that was found to be open for too long.
+type Overdue struct {
+	ID  logrec.TxID // 0 for a read-only one
+	Age time.Duration
+}
+
+// Overdue marks the transactions that have been open for longer than limit, and returns those
+// that it had not marked before.
+func (s *Store) Overdue(now time.Time, limit time.Duration) (out []Overdue) {
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	for _, l := range []*txList{&s.now, &s.past} {
+		for tx := l.head; tx != nil; tx = tx.next {
+			age := time.Duration(now.UnixNano() - tx.began)
+			if age <= limit {
+				break // the list is in the order of Begin
+			}
+			if !tx.tooLong.Swap(true) {
+				out = append(out, Overdue{tx.ID, age})
+			}
+		}
+	}
+	return out
+}
+
+// TooLong tells that Overdue has marked the transaction.
+func (tx *Tx) TooLong() bool { return tx.tooLong.Load() }
 
 // Updating is the number of running transactions that have logged something.
 func (s *Store) Updating() (n int) {

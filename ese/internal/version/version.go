@@ -85,6 +85,9 @@ type Store struct {
 	now      txList // snapshots begun at the pre-commit horizon, oldest first
 	past     txList // snapshots begun at the durable horizon, oldest first
 	nextID   uint32
+
+	clock   atomic.Int64  // see Clock
+	refused atomic.Uint64 // changes, for want of room
 }
 
 // pendingEnd is a transaction whose commit or rollback record ends at end.
@@ -121,6 +124,9 @@ func (s *Store) SetNextID(id logrec.TxID) {
 	s.nextID = max(s.nextID, uint32(id))
 	s.activeMu.Unlock()
 }
+
+// Refused counts the changes that found no room.
+func (s *Store) Refused() uint64 { return s.refused.Load() }
 
 // Bytes is what the kept states take, in bytes.
 func (s *Store) Bytes() int64 { return s.bytes.Load() }
