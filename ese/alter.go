@@ -54,8 +54,8 @@ func (tx *Tx) replace(t *Table, mark int, change, back func(*schema) *schema) {
 }
 
 // AddColumn adds a column to a table. Rows are not touched: those that do not have the column
-// show its default. An auto-increment column cannot be added; one that must not be NULL needs
-// a default.
+// show its default. One that must not be NULL needs a default. An auto-increment column numbers
+// the rows that are inserted from then on; those there are stay without a number, NULL.
 func (tx *Tx) AddColumn(t *Table, def ColumnDef) (*Column, error) {
 	if err := checkColumn(&def); err != nil {
 		return nil, err
@@ -69,7 +69,13 @@ func (tx *Tx) AddColumn(t *Table, def ColumnDef) (*Column, error) {
 		if c, err = def.column(s); err != nil {
 			return err
 		}
-		if c.auto || c.notNil && c.def == nil {
+		if c.auto {
+			if tx.numbered(t) {
+				return fmt.Errorf("%w: column %s: another numbers the rows", ErrSchema, c.name)
+			}
+			c.notNil = def.NotNull
+		}
+		if c.notNil && c.def == nil {
 			return fmt.Errorf("%w: column %s: the rows there are have no value for it", ErrSchema, c.name)
 		}
 		c.made = &tx.v
@@ -83,7 +89,17 @@ func (tx *Tx) AddColumn(t *Table, def ColumnDef) (*Column, error) {
 		tx.replace(t, mark,
 			func(now *schema) *schema { return s.withIndexes(now.second) },
 			func(now *schema) *schema { return now.without(c) })
+		if c.auto {
+			return tx.addNumbers(t)
+		}
 		return nil
+	})
+}
+
+// numbered tells that a column of the table counts its rows.
+func (tx *Tx) numbered(t *Table) bool {
+	return slices.ContainsFunc(t.s.Load().cols, func(c *Column) bool {
+		return c.auto && c.seen(&tx.v)
 	})
 }
 

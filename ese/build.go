@@ -24,12 +24,17 @@ const buildRows = 128
 type IndexState struct {
 	Ready bool
 	Rows  uint64 // gone through
-	Err   error  // why the building ended; the index is gone then
+	// Pages of the table have been gone through of Of there were when the building began: others
+	// come and go meanwhile, so the end may be before or behind.
+	Pages, Of uint64
+	Err       error // why the building ended; the index is gone then
 }
 
 type build struct {
 	x    *Index
 	rows atomic.Uint64
+	// pages of so many are done; of is 0 until the building begins
+	pages, of atomic.Uint64
 	// ready is the transaction that declared the index complete, seen as such from its commit.
 	ready atomic.Pointer[version.Tx]
 	err   atomic.Pointer[error]
@@ -46,7 +51,9 @@ func (x *Index) State() IndexState {
 	if b == nil {
 		return IndexState{Ready: true}
 	}
-	s := IndexState{Ready: b.complete(), Rows: b.rows.Load()}
+	s := IndexState{
+		Ready: b.complete(), Rows: b.rows.Load(), Pages: b.pages.Load(), Of: b.of.Load(),
+	}
 	if p := b.err.Load(); p != nil {
 		s.Err = *p
 	}
@@ -149,6 +156,13 @@ func (in *Instance) buildStep(x *Index) (did bool, err error) {
 	if x.made != nil && in.versions.OldestWriter() < x.made.Committed() {
 		return false, nil
 	}
+	if b.of.Load() == 0 {
+		n, err := x.table.tree.Leaves()
+		if err != nil {
+			return false, err
+		}
+		b.of.Store(uint64(n))
+	}
 	tx := in.Begin()
 	if !x.table.seen(&tx.v) || !x.seen(&tx.v) {
 		return false, tx.Rollback() // its pages may be gone
@@ -178,7 +192,7 @@ type builtRow struct {
 // step does one batch in a transaction of its own, and declares the index ready behind the
 // last.
 func (b *build) step(tx *Tx) (did bool, err error) {
-	rows, err := b.collect(tx)
+	rows, leaves, err := b.collect(tx)
 	if err != nil {
 		return false, err
 	}
@@ -190,7 +204,7 @@ func (b *build) step(tx *Tx) (did bool, err error) {
 			if err := tx.rollbackTo(mark); err != nil {
 				return false, err
 			}
-			rows = rows[:i]
+			rows, leaves = rows[:i], 1
 			break
 		}
 		if err != nil {
@@ -198,35 +212,39 @@ func (b *build) step(tx *Tx) (did bool, err error) {
 		}
 	}
 	if len(rows) == 0 {
-		return true, b.finish(tx)
+		if err := b.finish(tx); err != nil {
+			return true, err
+		}
+		b.pages.Add(1)
+		return true, nil
 	}
 	if _, err := tx.CommitLazy(); err != nil {
 		return false, err
 	}
 	b.next = append(rows[len(rows)-1].pk, 0)
 	b.rows.Add(uint64(len(rows)))
+	b.pages.Add(uint64(leaves - 1)) // the next step begins in the last
 	return true, nil
 }
 
-// collect reads the next rows.
-func (b *build) collect(tx *Tx) ([]builtRow, error) {
+// collect reads the next rows, from so many leaves.
+func (b *build) collect(tx *Tx) (rows []builtRow, leaves int, err error) {
 	t := b.x.table
 	v := RowView{t: t, tx: tx}
 	c := t.tree.NewCursor(&tx.v)
 	defer c.Release()
-	var rows []builtRow
 	ok, err := c.Seek(b.next)
 	for ; ok && err == nil && len(rows) < buildRows; ok, err = c.Next() {
 		if err := v.parse(c.Data()); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		keys, err := b.x.keys(&v)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		rows = append(rows, builtRow{pk: append([]byte(nil), c.Key()...), keys: keys})
 	}
-	return rows, err
+	return rows, c.Leaves(), err
 }
 
 // add locks a row and puts in its entries, unless a writer has.

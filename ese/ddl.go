@@ -57,7 +57,7 @@ func (tx *Tx) makeTable(t *Table) error {
 	}
 	for _, c := range s.cols {
 		if c.auto {
-			if err := tx.addNumbers(t, c); err != nil {
+			if err := tx.addNumbers(t); err != nil {
 				return err
 			}
 		}

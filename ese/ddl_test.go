@@ -145,7 +145,7 @@ func TestSchemaRefused(t *testing.T) {
 	}{
 		"a column that is there":      {col(ese.ColumnDef{Name: "Age", Type: ese.Long}), ese.ErrKeyExists},
 		"NOT NULL without a default":  {col(ese.ColumnDef{Name: "X", Type: ese.Long, NotNull: true}), ese.ErrSchema},
-		"auto-increment over rows":    {col(ese.ColumnDef{Name: "X", Type: ese.Long, AutoIncrement: true}), ese.ErrSchema},
+		"NOT NULL auto-increment":     {col(ese.ColumnDef{Name: "X", Type: ese.Long, AutoIncrement: true, NotNull: true}), ese.ErrSchema},
 		"a default of another type":   {col(ese.ColumnDef{Name: "X", Type: ese.Long, Default: ese.String("x")}), ese.ErrSchema},
 		"a short auto-increment":      {col(ese.ColumnDef{Name: "X", Type: ese.Short, AutoIncrement: true}), ese.ErrSchema},
 		"dropping a key's column":     {tx.DropColumn(tb, "Name"), ese.ErrSchema},
@@ -528,4 +528,126 @@ func TestAutoIncrement(t *testing.T) {
 	}
 	wg.Wait()
 	ddl(t, g, func(tx *ese.Tx) error { return tx.DropTable(db, "A") })
+}
+
+// An auto-increment column added to a table with rows numbers the new ones only, from the
+// transaction that adds it on; taken back, it leaves nothing; a crash gives no number twice.
+func TestAddAutoIncrement(t *testing.T) {
+	g := esetest.Open(t, ese.Options{})
+	db := g.Database("a.edb")
+	tb := newTable(t, g, db, peopleDef())
+	fill(t, g, tb, 0, 500, nil)
+	def := ese.ColumnDef{Name: "Nr", Type: ese.LongLong, AutoIncrement: true}
+	top := int64(0)
+	insert := func(tx *ese.Tx, id int) {
+		t.Helper()
+		r := tb.NewRow().Set(col(t, tb, "ID"), ese.Int(id))
+		must(t, tx.Insert(r))
+		if r.Assigned() <= top {
+			t.Fatalf("number %d after %d", r.Assigned(), top)
+		}
+		top = r.Assigned()
+	}
+	tx := g.In.Begin() // made, used and taken back
+	_, err := tx.AddColumn(tb, def)
+	must(t, err)
+	insert(tx, 1000)
+	must(t, tx.Rollback())
+	top = 0
+	old := g.In.Begin() // does not know of the column, and numbers nothing
+	ddl(t, g, func(tx *ese.Tx) error {
+		_, err := tx.AddColumn(tb, def)
+		must(t, err)
+		insert(tx, 1001)
+		if top != 1 {
+			t.Errorf("the first number is %d", top)
+		}
+		sp, err := tx.Save()
+		must(t, err)
+		insert(tx, 1002)
+		must(t, tx.RollbackTo(sp))
+		insert(tx, 1003)
+		_, err = tx.AddColumn(tb, ese.ColumnDef{Name: "Nr2", Type: ese.Long, AutoIncrement: true})
+		if !errors.Is(err, ese.ErrSchema) {
+			t.Errorf("a second one: %v", err)
+		}
+		return nil
+	})
+	must(t, old.Insert(tb.NewRow().Set(col(t, tb, "ID"), ese.Int(1004))))
+	_, err = old.Commit()
+	must(t, err)
+	for n := range 3 {
+		ddl(t, g, func(tx *ese.Tx) error {
+			for i := range 300 {
+				insert(tx, 2000+1000*n+i)
+			}
+			return tx.Update(tb.NewRow().Set(col(t, tb, "Age"), ese.Int(n)), ese.Int(n)) // stays NULL
+		})
+		g.Crash()
+		db = g.Database("a.edb")
+		tb, err = db.Table("People")
+		must(t, err)
+	}
+	nr := col(t, tb, "Nr")
+	numbered, null, seen := 0, 0, map[int64]bool{}
+	must(t, g.In.View(func(tx *ese.Tx) error {
+		c := tx.Cursor(tb.Primary())
+		ok, err := c.First()
+		for ; ok && err == nil; ok, err = c.Next() {
+			if c.Row().IsNull(nr) {
+				null++
+			} else if n := c.Row().Int(nr); seen[n] {
+				t.Errorf("number %d twice", n)
+			} else {
+				seen[n] = true
+				numbered++
+			}
+		}
+		return err
+	}))
+	if null != 501 || numbered != 902 {
+		t.Errorf("%d rows without a number, %d with", null, numbered)
+	}
+	ddl(t, g, func(tx *ese.Tx) error {
+		_, err := tx.AddIndex(tb, ese.IndexDef{Name: "Nr", Sparse: true, Columns: indexOn("Nr")})
+		return err
+	})
+}
+
+func indexOn(names ...string) (out []ese.IndexColumn) {
+	for _, n := range names {
+		out = append(out, ese.IndexColumn{Name: n})
+	}
+	return out
+}
+
+// The building of an index tells how many of the table's pages it has gone through.
+func TestIndexProgress(t *testing.T) {
+	g := esetest.Open(t, ese.Options{Manual: true, PageSize: 4096})
+	db := g.Database("a.edb")
+	tb := newTable(t, g, db, peopleDef())
+	fill(t, g, tb, 0, 2000, func(r *ese.Row, i int) {
+		r.Set(col(t, tb, "Key"), ese.Bytes(make([]byte, 50)))
+	})
+	settle(t, g)
+	var x *ese.Index
+	ddl(t, g, func(tx *ese.Tx) (err error) {
+		x, err = tx.AddIndex(tb, ese.IndexDef{Name: "Key", Columns: indexOn("Key")})
+		return err
+	})
+	if s := x.State(); s.Pages != 0 || s.Of != 0 || s.Ready {
+		t.Errorf("not begun: %+v", s)
+	}
+	last, steps := x.State(), 0
+	for ; !last.Ready; steps++ {
+		must(t, g.In.Step(9))
+		s := x.State()
+		if s.Pages < last.Pages || s.Pages > s.Of || s.Of < 20 || last.Of != 0 && s.Of != last.Of {
+			t.Fatalf("%+v after %+v", s, last)
+		}
+		last = s
+	}
+	if last.Pages != last.Of || last.Rows != 2000 || steps < 16 {
+		t.Errorf("ready after %d steps: %+v", steps, last)
+	}
 }

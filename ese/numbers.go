@@ -33,13 +33,19 @@ type numbers struct {
 	read bool   // the row has been read
 }
 
-// addNumbers begins the numbers of a new table.
-func (tx *Tx) addNumbers(t *Table, _ *Column) error {
+// addNumbers begins the numbers of a table.
+func (tx *Tx) addNumbers(t *Table) error {
 	nt, err := tx.systemTable(t.db, numberDef())
 	if err != nil {
 		return err
 	}
-	t.numbers.read = true
+	n := &t.numbers
+	n.read = true
+	tx.undo = append(tx.undo, undoHook{tx.v.Mark(), func() {
+		n.mu.Lock()
+		n.last, n.top, n.read = 0, 0, false
+		n.mu.Unlock()
+	}})
 	return tx.Insert(nt.NewRow().Set(nt.col("Objid"), Int(t.obj)).Set(nt.col("Last"), Int(0)))
 }
 
@@ -64,7 +70,7 @@ func (tx *Tx) nextNumber(t *Table, c *Column) (uint64, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.last == n.top {
-		if err := tx.nextBlock(t); err != nil {
+		if err := tx.nextBlock(t, c); err != nil {
 			return 0, fmt.Errorf("number a row of %s: %w", t.Name(), err)
 		}
 	}
@@ -85,10 +91,10 @@ func maxNumber(t ColumnType) uint64 {
 	return math.MaxInt64
 }
 
-// nextBlock notes a further block in the file. In a table that the transaction has made, and
-// nobody else sees, this is part of the transaction; else it is one of its own.
-func (tx *Tx) nextBlock(t *Table) error {
-	if t.published() {
+// nextBlock notes a further block in the file. In a table, or for a column, that the transaction
+// has made, and nobody else sees, this is part of the transaction; else it is one of its own.
+func (tx *Tx) nextBlock(t *Table, c *Column) error {
+	if t.published() && c.published() {
 		own := tx.in.Begin()
 		if err := own.storeBlock(t); err != nil {
 			if rerr := own.Rollback(); rerr != nil {

@@ -21,6 +21,7 @@ type Cursor struct {
 	from   int       // the nodes from..to of the copy have the prefix
 	to     int
 	seen   uint64 // tx.Edits() when the copy was made
+	leaves int    // see Leaves
 	low    []byte // the leaf's range: low <= key < high; empty means open; immutable
 	high   []byte
 	over   []override
@@ -64,6 +65,9 @@ func (c *Cursor) Release() {
 	c.p, c.over, c.data, c.on = nil, nil, nil, false
 }
 
+// Leaves is how many leaves the cursor has read.
+func (c *Cursor) Leaves() int { return c.leaves }
+
 // Key is the whole key of the row stood on, valid until the next move.
 func (c *Cursor) Key() []byte {
 	if !c.keyed {
@@ -86,6 +90,7 @@ func (c *Cursor) load(key []byte, below bool) error {
 		c.p = pagePool.get(len(fr.P))
 	}
 	c.keyed = false
+	c.leaves++
 	c.over = c.over[:0]
 	copy(c.p, fr.P)
 	if !fr.Quiet(c.t.env.Versions.KeptFrom()) {

@@ -51,6 +51,28 @@ func (t *Tree) Compact(key []byte, place Place) (next []byte, did Compaction, er
 	return behindLeaf(steps), did, nil
 }
 
+// Leaves counts the tree's leaves, roughly: structure changes go on meanwhile.
+func (t *Tree) Leaves() (n int, err error) {
+	var buf [maxDepth]step
+	for key := []byte{}; key != nil; {
+		s := t.awaitEven()
+		steps, again, err := t.path(buf[:0], key, false, s)
+		if again || err != nil && t.seq.Load() != s {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		if len(steps) == 0 { // the root is a leaf
+			return 1, nil
+		}
+		up := len(steps) - 1
+		n += len(steps[up].in.children)
+		key = behindLeaf(steps[:up])
+	}
+	return n, nil
+}
+
 // behindLeaf is the first key behind the leaf at the end of steps; nil when it is the last.
 func behindLeaf(steps []step) []byte {
 	for l := len(steps) - 1; l >= 0; l-- {
