@@ -25,6 +25,9 @@
 //  5. Defragment refuses what Repair would lose anything of, and makes sure of the space first.
 //  6. No server has the folder open meanwhile: the lock of the storage group is held.
 //
-// Memory: some bytes for each page and long value, and all entries of one table's secondary
-// indexes. It does not read logs for a repair, and knows nothing of mail.
+// Rows that a unique index has no place for are named too: of two with one key the one whose page
+// was changed later is saved.
+//
+// Memory: some bytes for each page and long value, and 64 MiB of index entries; more of these are
+// sorted in TEMP.sort. It does not read logs for a repair, and knows nothing of mail.
 package offline

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
+	"pillarbox/ese/inspect"
 	"pillarbox/ese/internal/page"
 )
 
@@ -45,12 +47,27 @@ type Key struct {
 	Page   page.No `json:"page,omitempty"`
 	Reason string  `json:"reason"`
 	Data   string  `json:"data,omitempty"` // its bytes, where they were found
+	// Known are columns that its keys tell, those in secondary indexes too.
+	Known []inspect.KeyValue `json:"known,omitempty"`
+}
+
+// Value is what is known of a column.
+func (k *Key) Value(column string) (string, bool) {
+	for _, v := range k.Known {
+		if v.Column == column {
+			return v.Value, true
+		}
+	}
+	return "", false
 }
 
 // Range is all keys from Low on and below High; empty High: to the end.
 type Range struct {
 	Low  string `json:"low"`
 	High string `json:"high"`
+	// From and Below are the columns of Low and High, as far as these reach.
+	From  []inspect.KeyValue `json:"from,omitempty"`
+	Below []inspect.KeyValue `json:"below,omitempty"`
 }
 
 // Column is a column that a row lost.
@@ -79,10 +96,34 @@ func (l *Loss) Empty() bool {
 
 func (t *Table) lost() bool { return len(t.Keys) > 0 || len(t.Ranges) > 0 || len(t.Columns) > 0 }
 
-func (t *Table) key(n node, reason string) {
+func (t *Table) key(n node, reason string, known []inspect.KeyValue) {
 	t.Keys = append(t.Keys, Key{
 		Key: hex.EncodeToString(n.key), Page: n.page, Reason: reason, Data: hex.EncodeToString(n.data),
+		Known: known,
 	})
+}
+
+// describe names a key by its columns where they are known.
+func describe(key string, known []inspect.KeyValue) string {
+	if len(known) == 0 {
+		return key
+	}
+	var parts []string
+	for _, v := range known {
+		parts = append(parts, v.Column+"="+v.Value)
+	}
+	return key + " (" + strings.Join(parts, " ") + ")"
+}
+
+// ReadLoss reads a FILE.repair.json.
+func ReadLoss(r io.Reader) (*Loss, error) {
+	l := &Loss{}
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(l); err != nil {
+		return nil, fmt.Errorf("read the loss report: %w", err)
+	}
+	return l, nil
 }
 
 func (l *Loss) writeJSON(w io.Writer) error {
@@ -112,14 +153,15 @@ func (l *Loss) writeText(w io.Writer) {
 		t := &l.Tables[i]
 		p("\nTable %s: %d rows saved\n", t.Name, t.Rows)
 		for _, k := range t.Keys {
-			p("  lost: row %s: %s\n", k.Key, k.Reason)
+			p("  lost: row %s: %s\n", describe(k.Key, k.Known), k.Reason)
 		}
 		for _, r := range t.Ranges {
 			high := r.High
 			if high == "" {
 				high = "the end"
 			}
-			p("  lost: all other rows with keys from %q on and below %s\n", r.Low, high)
+			p("  lost: all other rows with keys from %q on and below %s\n", describe(r.Low, r.From),
+				describe(high, r.Below))
 		}
 		for _, c := range t.Columns {
 			p("  lost: column %s of row %s, which is NULL now\n", c.Column, c.Key)

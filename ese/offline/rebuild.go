@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"pillarbox/ese/inspect"
@@ -36,6 +37,9 @@ type rebuild struct {
 	out  *output
 	loss *Loss
 
+	spill     *spillFile
+	sortBytes int
+
 	catalog [][2][]byte // key and data of the rows
 	roots   map[page.ObjID]page.No
 	done    int64 // leaves copied
@@ -52,6 +56,10 @@ func (r *rebuild) run() (last page.No, err error) {
 	}
 	for _, t := range r.db.Tables() {
 		r.src.markFree(t.Root)
+		r.src.markFree(t.LongValueRoot)
+		for i := range t.Indexes {
+			r.src.markFree(t.Indexes[i].Root)
+		}
 	}
 	r.unknownObjects()
 	r.out.next = catalogPage
@@ -62,7 +70,7 @@ func (r *rebuild) run() (last page.No, err error) {
 		if t.Name == catalogName || t.Name == shadowName {
 			continue
 		}
-		if err := r.table(t, r.forestRows(t)); err != nil {
+		if err := r.table(t); err != nil {
 			return 0, fmt.Errorf("table %s: %w", t.Name, err)
 		}
 	}
@@ -307,12 +315,33 @@ func (s *foundRows) each(fn func(node) error) error {
 	return nil
 }
 
-// table copies a table with its long values and makes its indexes.
-func (r *rebuild) table(t *inspect.Table, found *foundRows) error {
-	c, err := r.begin(t, 0)
-	if err != nil {
-		return err
+// table copies a table with its long values and makes its indexes. Where rows have the same key
+// in a unique index it is written once more, to the same pages, with one of each.
+func (r *rebuild) table(t *inspect.Table) error {
+	found, at := r.forestRows(t), r.out.next
+	dropped := make(map[string]string)
+	for {
+		c, err := r.begin(t, 0)
+		if err != nil {
+			return err
+		}
+		c.dropped = dropped
+		for _, l := range found.f.leaves {
+			if l.first != nil {
+				c.leaves = append(c.leaves, l)
+			}
+		}
+		err = r.copyTable(c, found)
+		if err = errors.Join(err, r.spill.close()); !errors.Is(err, errDoubles) {
+			return err
+		}
+		maps.Copy(dropped, c.doubles)
+		r.out.next = at
 	}
+}
+
+func (r *rebuild) copyTable(c *tableCopy, found *foundRows) error {
+	t := c.t
 	if err := c.scanLong(); err != nil {
 		return err
 	}
@@ -352,9 +381,10 @@ func (r *rebuild) table(t *inspect.Table, found *foundRows) error {
 // nameLost puts the rows and ranges that are missing into the loss. Where an index names all
 // rows of the table, a range without a lost row is no loss.
 func (c *tableCopy) nameLost(gaps []gap, complete bool) {
-	for _, k := range slices.Sorted(mapSet(c.expected)) {
+	for _, k := range slices.Sorted(maps.Keys(c.expected)) {
 		c.loss.Keys = append(c.loss.Keys, Key{
 			Key: hex.EncodeToString([]byte(k)), Reason: "its page is damaged; an index names it",
+			Known: known(c.t.KeyValues(c.t.Primary(), []byte(k)), c.expected[k]),
 		})
 	}
 	if complete {
@@ -363,16 +393,7 @@ func (c *tableCopy) nameLost(gaps []gap, complete bool) {
 	for _, g := range gaps {
 		c.loss.Ranges = append(c.loss.Ranges, Range{
 			Low: hex.EncodeToString(g.low), High: hex.EncodeToString(g.high),
+			From: c.t.KeyValues(c.t.Primary(), g.low), Below: c.t.KeyValues(c.t.Primary(), g.high),
 		})
-	}
-}
-
-func mapSet(m map[string]bool) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
 	}
 }

@@ -32,6 +32,8 @@ type RebuildOptions struct {
 	Progress func(done, total int64)
 	Now      func() time.Time
 	Rand     func() uint32
+
+	sortBytes int // of index entries in memory
 }
 
 // ErrNeedsRepair refuses to defragment what is damaged.
@@ -59,6 +61,9 @@ func (o *RebuildOptions) defaults() {
 	}
 	if o.Rand == nil {
 		o.Rand = wal.CryptoRand
+	}
+	if o.sortBytes == 0 {
+		o.sortBytes = sortBytes
 	}
 }
 
@@ -206,8 +211,10 @@ func (j *job) build(ctx context.Context) (err error) {
 	}
 	r := &rebuild{
 		ctx: ctx, src: j.src, loss: j.res.Loss, roots: make(map[page.ObjID]page.No), tell: half(1),
-		out: &output{f: out, size: j.src.size, dbtime: j.src.dbtime + 1},
+		out:   &output{f: out, size: j.src.size, dbtime: j.src.dbtime + 1},
+		spill: &spillFile{fsys: j.o.FS, path: j.o.Temp + ".sort"}, sortBytes: j.o.sortBytes,
 	}
+	defer func() { err = errors.Join(err, r.spill.close()) }()
 	if j.res.After, err = r.run(); err != nil {
 		return err
 	}

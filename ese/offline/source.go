@@ -339,16 +339,12 @@ func adjacent(left, right *leaf, first bool) bool {
 
 // markFree notes the pages that the tree with that root has available.
 func (s *source) markFree(root page.No) {
-	p, ok := s.page(root)
-	if !ok || !p.Root() {
+	ae := s.availableRoot(root)
+	if ae == 0 {
 		return
 	}
-	_, ae, ok := inspect.SpaceRoots(p)
-	if !ok {
-		return
-	}
-	kind := p.Flags()&kindMask&^page.FlagNonUnique | page.FlagSpaceTree
-	w := &treeWalk{s: s, obj: p.ObjID(), kind: kind, reached: make(map[page.No]bool)}
+	i := s.info[ae]
+	w := &treeWalk{s: s, obj: i.obj, kind: i.flags & kindMask, reached: make(map[page.No]bool)}
 	w.walk(ae, 0, nil, nil)
 	for _, part := range w.parts {
 		if part.leaf == nil {
@@ -366,6 +362,28 @@ func (s *source) markFree(root page.No) {
 			return nil
 		})
 	}
+}
+
+// availableRoot finds the tree of what a tree has available, 0 where there is none. A root that is
+// lost has it two pages on, as all trees do that the engine makes.
+func (s *source) availableRoot(root page.No) page.No {
+	if root == 0 {
+		return 0 // a table without long values
+	}
+	ae := root + 2
+	if p, ok := s.page(root); ok {
+		if !p.Root() {
+			return 0
+		}
+		if _, ae, ok = inspect.SpaceRoots(p); !ok {
+			return 0
+		}
+	}
+	if ae > s.last || s.info[ae].at == 0 || s.info[ae].flags&page.FlagSpaceTree == 0 ||
+		s.info[ae].flags&page.FlagRoot == 0 {
+		return 0
+	}
+	return ae
 }
 
 // node is an entry of a leaf of the source. The slices are the caller's.

@@ -3,6 +3,7 @@ package offline
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -20,15 +21,19 @@ type tableCopy struct {
 	primary  func(inspect.Row) ([][]byte, error)
 	indexes  []*indexCopy
 	long     map[uint64]*longValue
-	expected map[string]bool // keys in gaps that an index names, until they are found
+	expected map[string][]inspect.KeyValue // keys in gaps that indexes name, with what these tell
 	last     []byte
+	leaves   []leaf // of the rows, in order; none of the catalog
+	// dropped are rows that a unique index has no place for, with the reason; doubles are those
+	// that were found while the indexes were written.
+	dropped, doubles map[string]string
 }
 
 // indexCopy gathers the entries of a secondary index.
 type indexCopy struct {
 	x       *inspect.Index
 	keys    func(inspect.Row) ([][]byte, error)
-	entries []entry
+	entries *sorter
 }
 
 // longValue is what is known of a long value.
@@ -47,7 +52,8 @@ func indexKind(x *inspect.Index) page.Flags {
 func (r *rebuild) begin(t *inspect.Table, root page.No) (*tableCopy, error) {
 	c := &tableCopy{
 		r: r, t: t, tree: r.out.begin(t.ObjID, 0, root, rootPage),
-		loss: &Table{Name: t.Name}, long: make(map[uint64]*longValue), expected: make(map[string]bool),
+		loss: &Table{Name: t.Name}, long: make(map[uint64]*longValue), expected: make(map[string][]inspect.KeyValue),
+		doubles: make(map[string]string),
 	}
 	r.roots[t.ObjID] = c.tree.root
 	for i := range t.Indexes {
@@ -60,6 +66,12 @@ func (r *rebuild) begin(t *inspect.Table, root page.No) (*tableCopy, error) {
 			c.primary = keys
 		} else {
 			c.indexes = append(c.indexes, &indexCopy{x: x, keys: keys})
+		}
+	}
+	for _, x := range c.indexes {
+		x.entries = &sorter{spill: r.spill, limit: r.sortBytes / len(c.indexes), order: byKey}
+		if indexKind(x.x)&page.FlagNonUnique != 0 {
+			x.entries.order = byWhole
 		}
 	}
 	return c, nil
@@ -80,7 +92,7 @@ func (c *tableCopy) expect(gaps []gap) (complete bool, err error) {
 		for _, l := range f.leaves {
 			err := c.r.src.each(l.no, func(n node) error {
 				if inGaps(gaps, n.data) {
-					c.expected[string(n.data)] = true
+					c.expected[string(n.data)] = known(c.expected[string(n.data)], c.t.KeyValues(x.x, n.key))
 				}
 				return nil
 			})
@@ -92,13 +104,23 @@ func (c *tableCopy) expect(gaps []gap) (complete bool, err error) {
 	return complete, nil
 }
 
+// known adds what an index tells of a row to what is known of it.
+func known(have, more []inspect.KeyValue) []inspect.KeyValue {
+	for _, v := range more {
+		if !slices.Contains(have, v) {
+			have = append(have, v)
+		}
+	}
+	return have
+}
+
 // copyRows copies the rows that are whole.
 func (c *tableCopy) copyRows(rows rowSource) error {
 	return rows(func(n node) error {
 		delete(c.expected, string(n.key))
 		if reason, err := c.row(n); err != nil || reason != "" {
 			if reason != "" {
-				c.loss.key(n, reason)
+				c.loss.key(n, reason, c.t.KeyValues(c.t.Primary(), n.key))
 			}
 			return err
 		}
@@ -133,6 +155,9 @@ func (c *tableCopy) row(n node) (reason string, err error) {
 			return err.Error(), nil
 		}
 	}
+	if reason := c.dropped[string(n.key)]; reason != "" {
+		return reason, nil
+	}
 	entries, reason := c.entries(n.key, row)
 	if reason != "" {
 		return reason, nil
@@ -149,7 +174,9 @@ func (c *tableCopy) row(n node) (reason string, err error) {
 	}
 	for i, keys := range entries {
 		for _, k := range keys {
-			c.indexes[i].entries = append(c.indexes[i].entries, entry{k, n.key})
+			if err := c.indexes[i].entries.add(entry{k, n.key}); err != nil {
+				return "", err
+			}
 		}
 	}
 	c.last = n.key
@@ -294,25 +321,57 @@ func (c *tableCopy) finishIndexes() error {
 	for _, x := range c.indexes {
 		t := c.r.out.begin(x.x.ObjID, indexKind(x.x), 0, c.tree.root)
 		c.r.roots[t.obj] = t.root
-		slices.SortFunc(x.entries, func(a, b entry) int {
-			return bytes.Compare(t.whole(&a), t.whole(&b))
+		unique := t.kind&page.FlagNonUnique == 0
+		var last entry
+		err := x.entries.each(func(e entry) error {
+			if unique && last.key != nil && bytes.Equal(e.key, last.key) {
+				last = c.double(x, last, e)
+				return nil
+			}
+			last = e
+			return t.add(e.key, e.data)
 		})
-		for i := range x.entries {
-			e := &x.entries[i]
-			if i > 0 && bytes.Equal(t.whole(e), t.whole(&x.entries[i-1])) {
-				return fmt.Errorf("index %s: rows %x and %x have the same key", x.x.Name,
-					x.entries[i-1].data, e.data)
-			}
-			if err := t.add(e.key, e.data); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 		x.entries = nil
 		if err := c.inside(t); err != nil {
 			return err
 		}
 	}
+	if len(c.doubles) > 0 {
+		return errDoubles
+	}
 	return nil
+}
+
+// errDoubles: rows have the same key in a unique index; the table is written again without some.
+var errDoubles = errors.New("rows with the same unique key")
+
+// double chooses between two rows with the same key in a unique index: the one whose page was
+// changed last stays, as the other can only be left over from before. It returns the entry of
+// that one.
+func (c *tableCopy) double(x *indexCopy, a, b entry) entry {
+	if c.changed(b.data) > c.changed(a.data) {
+		a, b = b, a
+	}
+	c.doubles[string(b.data)] = fmt.Sprintf("its key in the unique index %s is that of the row %x, which was changed later",
+		x.x.Name, a.data)
+	return a
+}
+
+// changed is the time of the leaf that a row lies in.
+func (c *tableCopy) changed(key []byte) page.DBTime {
+	i, found := slices.BinarySearchFunc(c.leaves, key, func(l leaf, key []byte) int {
+		return bytes.Compare(l.first, key)
+	})
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return 0
+	}
+	return c.leaves[i].dbtime
 }
 
 // addVersion makes the row of MSysPillarbox that was lost: all features that this version knows
