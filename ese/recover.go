@@ -50,12 +50,15 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	if err != nil {
 		return err
 	}
+	target := &redoTarget{
+		in: in, passed: make(map[logrec.DBID]*passedDatabase), met: make(map[string]bool),
+	}
 	r := &redo.Redo{
-		Cache: in.cache, Target: &redoTarget{in: in}, Progress: in.reportRedo(gens, from),
+		Cache: in.cache, Target: target, Progress: in.reportRedo(gens, from),
 		Workers: in.redoWorkers(),
 	}
 	in.late.pos.Store(uint64(from))
-	if err := r.Run(rd); err != nil {
+	if err := errors.Join(r.Run(rd), target.checkPassed()); err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
 	end := rd.End()
@@ -208,7 +211,55 @@ func (in *Instance) syncLogs(gens []wal.GenInfo, from LogPos) error {
 }
 
 // redoTarget attaches databases and writes streams while the log is replayed.
-type redoTarget struct{ in *Instance }
+type redoTarget struct {
+	in *Instance
+	// passed are databases whose files were rebuilt since this place in the log (by repair or
+	// defragmentation): what it says of the old ones is passed over. nil where a checkpoint says
+	// what is attached.
+	passed map[logrec.DBID]*passedDatabase
+	met    map[string]bool // the paths of those that it attached
+}
+
+// passedDatabase is a database that the log knows under another signature than its file has.
+type passedDatabase struct {
+	path     string
+	detached bool
+}
+
+// pass passes a database over. What is wrong with it is told in the end, if nothing puts it right.
+func (rt *redoTarget) pass(rec logrec.DBRec, path string) {
+	rt.passed[rec.DB] = &passedDatabase{path: path}
+	rt.in.o.Logger.Warn("the log speaks of another database than the file holds: passed over so far",
+		"file", path)
+}
+
+// checkPassed refuses files that do not belong to the log. The log may have come to their own
+// attachment. Else the database was rebuilt and not opened since: that is done after a clean end,
+// so the log has a detachment, and the file is clean and of no log stream.
+func (rt *redoTarget) checkPassed() error {
+	for _, p := range rt.passed {
+		if rt.met[p.path] {
+			continue
+		}
+		h, err := rt.headerOf(p.path)
+		if err != nil {
+			return err
+		}
+		if !p.detached || h.State != dbheader.CleanShutdown || !h.LogSignature.IsZero() {
+			return fmt.Errorf("%s: %w", p.path, ErrWrongSignature)
+		}
+	}
+	return nil
+}
+
+func (rt *redoTarget) headerOf(path string) (dbheader.Header, error) {
+	f, err := rt.in.o.FS.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return dbheader.Header{}, err
+	}
+	h, _, err := dbheader.Read(f)
+	return h, errors.Join(err, f.Close())
+}
 
 func (rt *redoTarget) File(db logrec.DBID) *cache.File { return rt.in.cache.File(db) }
 
@@ -234,6 +285,9 @@ func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.Lo
 	db := in.dbs[rec.DB]
 	in.dbMu.RUnlock()
 	if db == nil {
+		if p := rt.passed[rec.DB]; p != nil {
+			p.detached = true
+		}
 		return nil
 	}
 	// The detachment was logged after all its pages were written: finish it.
@@ -271,6 +325,10 @@ func (rt *redoTarget) create(rec logrec.DBRec, pos logrec.LogPos) error {
 		}
 		if herr == nil && h.Signature == want && in.streamBelongs(path, want) {
 			return rt.attach(rec)
+		}
+		if herr == nil && h.Signature != want && rt.passed != nil {
+			rt.pass(rec, path) // never makes a database anew over another
+			return nil
 		}
 	}
 	db, err := in.makeFiles(rec, path, pos)
@@ -323,14 +381,25 @@ func (rt *redoTarget) attach(rec logrec.DBRec) error {
 	if errors.Is(err, errMadeLater) {
 		return db.closeFiles()
 	}
+	if errors.Is(err, errOtherDatabase) && rt.passed != nil {
+		rt.pass(rec, path)
+		return db.closeFiles()
+	}
 	if err != nil {
 		return errors.Join(err, db.closeFiles())
+	}
+	if rt.met != nil {
+		rt.met[path] = true
 	}
 	return nil
 }
 
-// errMadeLater: the file has the name of one that is gone, and the log will come to its making.
-var errMadeLater = errors.New("file was made later")
+var (
+	// errMadeLater: the file has the name of one that is gone, and the log will come to its making.
+	errMadeLater = errors.New("file was made later")
+	// errOtherDatabase: the file is whole, and another than the log means.
+	errOtherDatabase = fmt.Errorf("%w: the log means another", ErrWrongSignature)
+)
 
 func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 	in := rt.in
@@ -338,12 +407,13 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 		return err
 	}
 	h := &db.header
-	if h.Signature != logrec.DecodeSignature(rec.Signature) && h.LogSignature == in.logSign &&
-		h.Attach > LogPos(in.late.pos.Load()) {
-		return errMadeLater
+	if h.Signature != logrec.DecodeSignature(rec.Signature) {
+		if h.LogSignature == in.logSign && h.Attach > LogPos(in.late.pos.Load()) {
+			return errMadeLater
+		}
+		return fmt.Errorf("%s: %w", db.path, errOtherDatabase)
 	}
-	if h.Signature != logrec.DecodeSignature(rec.Signature) ||
-		(h.State != dbheader.CleanShutdown && h.LogSignature != in.logSign) {
+	if h.State != dbheader.CleanShutdown && h.LogSignature != in.logSign {
 		return fmt.Errorf("%s: %w", db.path, ErrWrongSignature)
 	}
 	n, err := cache.RestoreTorn(db.f, db.double, in.o.PageSize)
