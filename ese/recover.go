@@ -252,6 +252,13 @@ func (rt *redoTarget) checkPassed() error {
 	return nil
 }
 
+// meet notes that the log came to the attachment of the file itself.
+func (rt *redoTarget) meet(path string) {
+	if rt.met != nil {
+		rt.met[path] = true
+	}
+}
+
 func (rt *redoTarget) headerOf(path string) (dbheader.Header, error) {
 	f, err := rt.in.o.FS.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -337,6 +344,7 @@ func (rt *redoTarget) create(rec logrec.DBRec, pos logrec.LogPos) error {
 	}
 	if err == nil {
 		db.openFlushMap(noFlushMap)
+		rt.meet(path)
 	}
 	return err
 }
@@ -388,9 +396,7 @@ func (rt *redoTarget) attach(rec logrec.DBRec) error {
 	if err != nil {
 		return errors.Join(err, db.closeFiles())
 	}
-	if rt.met != nil {
-		rt.met[path] = true
-	}
+	rt.meet(path)
 	return nil
 }
 

@@ -205,6 +205,11 @@ type NotedBackup struct {
 type NotedDrill struct {
 	At       time.Time `json:"at"`
 	Messages int64     `json:"messages"`
+	// Mailboxes and Accounts are what else came back, Reaches the moment, Took the time.
+	Mailboxes int           `json:"mailboxes,omitempty"`
+	Accounts  int           `json:"accounts,omitempty"`
+	Reaches   string        `json:"reaches,omitempty"`
+	Took      time.Duration `json:"took_ns,omitempty"`
 	// Reason is why it failed; empty when it passed.
 	Reason string `json:"reason,omitempty"`
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"pillarbox/directory"
@@ -30,8 +31,10 @@ type Core struct {
 
 	backups *backupNotes
 	purged  purgeNotes
-	closing context.Context // ends when backups have to
-	stop    context.CancelFunc
+	// logsGone is the generation below which the engine has let log go since the start.
+	logsGone atomic.Uint32
+	closing  context.Context // ends when backups have to
+	stop     context.CancelFunc
 
 	started time.Time
 }
@@ -51,14 +54,17 @@ func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
 	if err := refuseHalfRestored(g); err != nil && !o.restored {
 		return nil, err
 	}
-	in, err := ese.Open(g.options(o.logger))
+	c := &Core{cfg: cfg, logger: o.logger, started: time.Now()}
+	options := g.options(o.logger)
+	options.Observer = c.observe
+	in, err := ese.Open(options)
 	if err != nil {
 		return nil, err
 	}
+	c.in = in
 	if err := checkComplete(g); err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
-	c := &Core{cfg: cfg, logger: o.logger, in: in, started: time.Now()}
 	c.backups = openNotes(cfg.Dir, o.logger)
 	c.closing, c.stop = context.WithCancel(context.Background())
 	if err := c.open(ctx, g, o); err != nil {

@@ -31,6 +31,27 @@ type DrillResult struct {
 	Took      time.Duration
 }
 
+// NoteDrill makes the note of a drill and how it ended.
+func NoteDrill(at time.Time, res *DrillResult, err error) NotedDrill {
+	n := NotedDrill{At: at.UTC()}
+	n.fill(res)
+	if err != nil {
+		n.Reason = err.Error()
+	}
+	return n
+}
+
+// fill takes what a drill found.
+func (n *NotedDrill) fill(res *DrillResult) {
+	if res != nil {
+		n.Messages, n.Mailboxes, n.Accounts = res.Messages, res.Mailboxes, res.Accounts
+		n.Reaches, n.Took = res.Reaches, res.Took
+	}
+}
+
+// drillFolder is how the scratch folders of drills begin.
+const drillFolder = "pillarbox-drill-"
+
 // errDrill: what a backup gave back is not whole.
 var errDrill = errors.New("the restored server is not whole")
 
@@ -38,7 +59,7 @@ var errDrill = errors.New("the restored server is not whole")
 // and index of the databases, every counter of the store, and the hash of every message.
 func Drill(ctx context.Context, o DrillOptions) (res *DrillResult, err error) {
 	begun := time.Now()
-	scratch, err := os.MkdirTemp(o.Scratch, "pillarbox-drill-")
+	scratch, err := os.MkdirTemp(o.Scratch, drillFolder)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,14 @@ type BackupConfig struct {
 	Compress  string `toml:"compress"`
 	Encrypt   string `toml:"encrypt"`
 	RateBytes int64  `toml:"rate_bytes"`
+	// DrillEvery is how often the newest backup is restored into a scratch folder and proved
+	// ("7d"). Empty: never. DrillScratch is where (default: the data folder), DrillIdentity the
+	// file that opens encrypted sets.
+	DrillEvery    Keep   `toml:"drill_every"`
+	DrillScratch  string `toml:"drill_scratch"`
+	DrillIdentity string `toml:"drill_identity"`
+	// WarnAfter is how old the last backup may be before that is warned of. Default: 7d.
+	WarnAfter Keep `toml:"warn_after"`
 }
 
 // Duration is a time.Duration in a config file.
@@ -46,7 +54,9 @@ const (
 
 func (b *BackupConfig) check() error {
 	if b.To == "" {
-		if *b != (BackupConfig{}) {
+		rest := *b
+		rest.WarnAfter, rest.DrillScratch = Keep{}, ""
+		if rest != (BackupConfig{}) {
 			return errors.New("backup.to is missing")
 		}
 		return nil

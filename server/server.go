@@ -243,7 +243,7 @@ func (s *Server) serve(ctx context.Context) error {
 	return err
 }
 
-// guard keeps archive and schedule of backups, and purges.
+// guard keeps archive, schedule of backups and drills, warns, and purges.
 func (s *Server) guard(ctx context.Context) {
 	if s.cfg.Groups[0].Archive != "" {
 		s.wg.Go(func() { newArchiver(s.core).keep(ctx) })
@@ -251,6 +251,10 @@ func (s *Server) guard(ctx context.Context) {
 	if s.cfg.Backup.To != "" {
 		s.wg.Go(func() { s.core.keepSchedule(ctx) })
 	}
+	if s.cfg.Backup.DrillEvery.time > 0 {
+		s.wg.Go(func() { s.core.keepDrilling(ctx) })
+	}
+	s.wg.Go(func() { s.core.keepWatch(ctx) })
 	s.wg.Go(func() { s.core.keepPurging(ctx) })
 }
 

@@ -28,6 +28,8 @@ type Status struct {
 	Checkpoint string `json:"checkpoint"`
 
 	Backups BackupNotes `json:"backups"`
+	// Warnings are what endangers the way back.
+	Warnings []string `json:"warnings,omitempty"`
 
 	// Kept is what was deleted and can be brought back, Purge the last pass of the purge.
 	Kept  store.Kept `json:"kept"`
@@ -46,6 +48,7 @@ func (c *Core) status() (*Status, error) {
 		LogEnd: c.in.Durable().String(), Checkpoint: c.in.Checkpoint().String(),
 		Backups: c.backups.notes(),
 	}
+	s.Warnings = c.warnings(&s.Backups, time.Now())
 	s.Purge, _ = c.purged.read()
 	if s.Kept, err = c.store.Kept(); err != nil {
 		return nil, err
@@ -81,6 +84,7 @@ func (c *Core) writeMetrics(w io.Writer) {
 		c.queueMetrics(m, q)
 	}
 	c.keptMetrics(m)
+	c.backupMetrics(m)
 	c.engineMetrics(m, c.in.Stats())
 }
 
@@ -107,6 +111,23 @@ func (c *Core) keptMetrics(m metrics) {
 	m.counter("purged_bytes_total", "Bytes of deleted messages removed for good.", sum.Bytes)
 	m.counter("purged_mailboxes_total", "Mailboxes without an account removed for good.", sum.Mailboxes)
 	m.counter("purged_tombstones_total", "Tombstones forgotten.", sum.Tombs)
+}
+
+// backupMetrics tells how old the way back is.
+func (c *Core) backupMetrics(m metrics) {
+	n := c.backups.notes()
+	if at, any := c.lastBackup(&n); any {
+		m.gauge("backup_age_seconds", "Time since the last backup ended.", int64(time.Since(at).Seconds()))
+	}
+	if d := n.Drill; d != nil {
+		passed := 0
+		if d.Reason == "" {
+			passed = 1
+		}
+		m.gauge("drill_passed", "1 when the last restore drill passed.", passed)
+		m.gauge("drill_age_seconds", "Time since the last restore drill.", int64(time.Since(d.At).Seconds()))
+	}
+	m.gauge("backup_warnings", "What status warns of.", len(c.warnings(&n, time.Now())))
 }
 
 func (c *Core) engineMetrics(m metrics, s ese.Stats) {

@@ -181,11 +181,8 @@ func (c *backupDrillCmd) Run(e *env) error {
 		From: c.From, Identity: c.Identity, Group: c.Group, Scratch: c.Scratch, Progress: bar.update,
 	})
 	bar.end()
-	note := server.NotedDrill{At: time.Now().UTC()}
-	if err != nil {
-		note.Reason = err.Error()
-	} else {
-		note.Messages = res.Messages
+	note := server.NoteDrill(time.Now(), res, err)
+	if err == nil {
 		perr := e.printf("Passed in %v: %d accounts, %d mailboxes, %d messages, reaches %s\n",
 			res.Took.Round(time.Millisecond), res.Accounts, res.Mailboxes, res.Messages, res.Reaches)
 		if perr != nil {

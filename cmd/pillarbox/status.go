@@ -31,7 +31,11 @@ func (*statusCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(printKept(e, &s), printBackups(e, &s.Backups))
+		err = errors.Join(printKept(e, &s), printBackups(e, &s.Backups))
+		for _, w := range s.Warnings {
+			err = errors.Join(err, e.printf("Warning:     %s\n", w))
+		}
+		return err
 	})
 }
 
@@ -71,7 +75,8 @@ func printBackups(e *env, n *server.BackupNotes) error {
 		}
 	}
 	if d := n.Drill; d != nil {
-		how := fmt.Sprintf("passed with %d messages", d.Messages)
+		how := fmt.Sprintf("passed in %v with %d accounts, %d mailboxes, %d messages, reaches %s",
+			d.Took.Round(time.Millisecond), d.Accounts, d.Mailboxes, d.Messages, d.Reaches)
 		if d.Reason != "" {
 			how = "failed: " + d.Reason
 		}

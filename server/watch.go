@@ -1,0 +1,187 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"pillarbox/ese"
+)
+
+// What endangers the way back is warned of: in the log once a day, and by status at any time.
+
+const (
+	watchTick = 10 * time.Minute
+	warnAgain = 24 * time.Hour
+	// drillRetry is how long a drill that failed is not tried again.
+	drillRetry = 24 * time.Hour
+)
+
+// observe takes the engine's events. It is called with locks of the engine held.
+func (c *Core) observe(e ese.Event) {
+	if e.ID == ese.EventLogRemoved {
+		c.logsGone.Store(e.Gen)
+	}
+}
+
+// backedUp tells whether the log stream has a full backup: from then on the engine lets no log go
+// that no backup covers.
+func (c *Core) backedUp(n *BackupNotes) bool {
+	full, ok := n.Last[ese.BackupFull]
+	return ok && full.Stream == c.in.LogSignature()
+}
+
+// lastBackup is when the newest backup ended, or where there is none, when the first account was
+// made.
+func (c *Core) lastBackup(n *BackupNotes) (at time.Time, any bool) {
+	for _, b := range n.Last {
+		if b.Ended.After(at) {
+			at, any = b.Ended, true
+		}
+	}
+	if any {
+		return at, true
+	}
+	for _, u := range c.dir.Users() {
+		if at.IsZero() || u.Created.Before(at) {
+			at = u.Created
+		}
+	}
+	return at, false
+}
+
+// warnings are what an administrator should know of the backups.
+func (c *Core) warnings(n *BackupNotes, now time.Time) (list []string) {
+	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	b := &c.cfg.Backup
+	at, any := c.lastBackup(n)
+	if after := b.WarnAfter.time; after > 0 && !at.IsZero() && now.Sub(at) > after {
+		if any {
+			add("the last backup is %s old: pillarbox backup full --to DIR", days(now.Sub(at)))
+		} else {
+			add("there is no backup, and mail since %s: pillarbox backup full --to DIR",
+				at.UTC().Format(time.DateOnly))
+		}
+	}
+	if gen := c.logsGone.Load(); gen > 0 && !c.cfg.Groups[0].Circular && !c.backedUp(n) {
+		add("log files below generation %d are gone, and no backup covers them: "+
+			"a lost database cannot be rolled forward; make a full backup", gen)
+	}
+	if every := b.DrillEvery.time; every > 0 && any {
+		switch {
+		case n.Drill != nil && n.Drill.Reason != "":
+			add("the last restore drill failed: %s", n.Drill.Reason)
+		case n.Drill != nil && now.Sub(n.Drill.At) > 2*every:
+			add("the last restore drill is %s old", days(now.Sub(n.Drill.At)))
+		}
+	}
+	return list
+}
+
+// days writes a time for people.
+func days(t time.Duration) string {
+	if d := int(t.Hours() / 24); d > 1 {
+		return fmt.Sprintf("%d days", d)
+	}
+	return t.Round(time.Second).String()
+}
+
+// keepWatch tells the log of warnings until ctx ends: each at once, and again once a day.
+func (c *Core) keepWatch(ctx context.Context) {
+	told := make(map[string]time.Time)
+	t := time.NewTicker(watchTick)
+	defer t.Stop()
+	for {
+		c.warn(told, time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (c *Core) warn(told map[string]time.Time, now time.Time) {
+	n := c.backups.notes()
+	for _, w := range c.warnings(&n, now) {
+		kind, _, _ := strings.Cut(w, " is ") // days go on counting
+		if last, ok := told[kind]; ok && now.Sub(last) < warnAgain {
+			continue
+		}
+		told[kind] = now
+		c.logger.Warn("backup: " + w)
+	}
+}
+
+// drillDue tells whether it is time for a restore drill.
+func (b *BackupConfig) drillDue(now time.Time, n *BackupNotes) bool {
+	every := b.DrillEvery.time
+	if every == 0 || len(n.Last) == 0 {
+		return false
+	}
+	if n.Drill == nil {
+		return true
+	}
+	if n.Drill.Reason != "" {
+		every = min(every, drillRetry)
+	}
+	return now.Sub(n.Drill.At) >= every
+}
+
+// keepDrilling restores the newest backup into a scratch folder at its times, and proves it.
+func (c *Core) keepDrilling(ctx context.Context) {
+	c.removeDrills()
+	t := time.NewTicker(scheduleTick)
+	defer t.Stop()
+	for {
+		n := c.backups.notes()
+		if c.cfg.Backup.drillDue(time.Now(), &n) {
+			c.drill(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// removeDrills removes what a drill left that was cut short.
+func (c *Core) removeDrills() {
+	left, err := filepath.Glob(filepath.Join(c.cfg.Backup.DrillScratch, drillFolder+"*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		c.logger.Warn("remains of a restore drill", "err", err)
+	}
+}
+
+func (c *Core) drill(ctx context.Context) {
+	b := &c.cfg.Backup
+	at := time.Now()
+	var res *DrillResult
+	err := os.MkdirAll(b.DrillScratch, 0o700)
+	if err == nil {
+		res, err = Drill(ctx, DrillOptions{
+			From: b.To, Identity: b.DrillIdentity, Scratch: b.DrillScratch,
+		})
+	}
+	if ctx.Err() != nil {
+		return // the server ends; the next start tries again
+	}
+	note := NoteDrill(at, res, err)
+	if err != nil {
+		c.logger.Error("restore drill failed: this backup would not come back whole", "err", err)
+	} else {
+		c.logger.Info("restore drill passed", "reaches", note.Reaches, "accounts", note.Accounts,
+			"mailboxes", note.Mailboxes, "messages", note.Messages, "took", note.Took)
+	}
+	if err := c.backups.change(func(n *BackupNotes) { n.Drill = &note }); err != nil {
+		c.logger.Error("restore drill not noted", "err", err)
+	}
+}
