@@ -196,8 +196,10 @@ func (c *Config) setDefaults() {
 	if c.Outbound.MXPort == 0 {
 		c.Outbound.MXPort = 25
 	}
-	for _, p := range []*string{&c.TLS.Cert, &c.TLS.Key, &c.TLS.CA, &c.Log.File, &c.Backup.To,
-		&c.Backup.DrillIdentity} {
+	for _, p := range []*string{
+		&c.TLS.Cert, &c.TLS.Key, &c.TLS.CA, &c.Log.File, &c.Backup.To,
+		&c.Backup.DrillIdentity,
+	} {
 		*p = absolute(home, *p, "")
 	}
 	c.Backup.DrillScratch = absolute(home, c.Backup.DrillScratch, c.Dir)

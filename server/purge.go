@@ -72,40 +72,47 @@ func (c *Core) keepPurging(ctx context.Context) {
 func (c *Core) purgePass(ctx context.Context, p *store.Purge) {
 	note := &PurgeNote{}
 	before := p.Purged()
-	pause := time.Duration(store.PurgeBatch) * time.Second / time.Duration(c.cfg.Store.PurgeRate)
-	for done := false; !done; {
-		var did bool
-		var err error
-		if did, done, err = p.Step(ctx); err != nil {
-			if ctx.Err() != nil || c.in.Err() != nil {
-				return
-			}
-			c.logger.Error("purge", "err", err)
-			note.Reason, did = err.Error(), true
-		}
-		if !did {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-	}
+	whole := c.purgeSteps(ctx, p, note)
 	after := p.Purged()
 	note.At = time.Now()
 	note.Messages, note.Bytes = after.Messages-before.Messages, after.Bytes-before.Bytes
 	note.Mailboxes, note.Tombs = after.Mailboxes-before.Mailboxes, after.Tombs-before.Tombs
-	kept, err := c.store.Kept()
-	if err != nil {
-		c.logger.Error("count what is kept", "err", err)
-	}
-	note.Kept = kept
 	if note.Messages+note.Mailboxes+note.Tombs > 0 {
 		c.logger.Info("purged", "messages", note.Messages, "bytes", note.Bytes,
 			"mailboxes", note.Mailboxes, "tombstones", note.Tombs)
 	}
+	if !whole {
+		return // the server ends
+	}
+	var err error
+	if note.Kept, err = c.store.Kept(); err != nil {
+		c.logger.Error("count what is kept", "err", err)
+	}
 	c.purged.mu.Lock()
 	c.purged.last, c.purged.sum = note, after
 	c.purged.mu.Unlock()
+}
+
+// purgeSteps does the steps of a pass; false when the server ends meanwhile.
+func (c *Core) purgeSteps(ctx context.Context, p *store.Purge, note *PurgeNote) bool {
+	pause := time.Duration(store.PurgeBatch) * time.Second / time.Duration(c.cfg.Store.PurgeRate)
+	for {
+		did, done, err := p.Step(ctx)
+		switch {
+		case err != nil && (ctx.Err() != nil || c.in.Err() != nil):
+			return false
+		case err != nil:
+			c.logger.Error("purge", "err", err)
+			note.Reason = err.Error()
+		case done:
+			return true
+		case !did:
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
 }
