@@ -2,6 +2,7 @@ package ese_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -238,6 +239,116 @@ func ExampleTx_OpenLong() {
 	// Output:
 	// 1000000 middle
 	// <nil> <nil>
+}
+
+// Rows are written in a transaction that is tried again on a conflict, and read by an index on a
+// snapshot.
+func ExampleInstance_Update() {
+	in, _, t := exampleGroup(mailboxDef())
+	name, _ := t.Column("Name")
+	err := in.Update(context.Background(), func(tx *ese.Tx) error {
+		for _, s := range []string{"inbox", "sent", "drafts"} {
+			if err := tx.Insert(t.NewRow().Set(name, ese.String(s))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = in.View(func(tx *ese.Tx) error {
+		c := tx.Cursor(t.Primary())
+		ok, err := c.Seek(ese.Int(2))
+		for ; ok && err == nil; ok, err = c.Next() {
+			fmt.Println(c.Row().String(name))
+		}
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// sent
+	// drafts
+}
+
+// A stream is written while no transaction is open; the one that adopts it makes it last.
+func ExampleDatabase_NewStream() {
+	in, db, _ := exampleGroup(mailboxDef())
+	w, err := db.NewStream()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := w.Write([]byte("Received: by mail\r\n")); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		log.Fatal(err)
+	}
+	err = in.Update(context.Background(), func(tx *ese.Tx) error { return tx.AdoptStream(db, w.ID()) })
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = in.View(func(tx *ese.Tx) error {
+		r, err := tx.OpenStream(db, w.ID())
+		if err != nil {
+			return err
+		}
+		b := make([]byte, 8)
+		_, err = r.ReadAt(b, 0)
+		fmt.Printf("%d bytes: %s\n", r.Size(), b)
+		return errors.Join(err, r.Close())
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: 19000 bytes: Received
+}
+
+// A commit that need not wait for the disk; WaitDurable makes up for it. The observer hears what
+// happens inside.
+func ExampleTx_CommitLazy() {
+	attached := 0
+	in, err := ese.Open(ese.Options{
+		Dir: "/data", FS: vfs.NewMem(),
+		Observer: func(e ese.Event) {
+			if e.ID == ese.EventAttached {
+				attached++
+			}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := in.OpenDatabase("mail.edb")
+	if err != nil {
+		log.Fatal(err)
+	}
+	tx := in.Begin()
+	if _, err := tx.CreateTable(db, mailboxDef()); err != nil {
+		log.Fatal(err)
+	}
+	pos, err := tx.CommitLazy()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := in.WaitDurable(pos); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(in.Durable() >= pos, attached)
+	if err := in.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: true 1
 }
 
 // The pages in use move to the front of the file, and its end is cut; readers and writers go on.

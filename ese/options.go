@@ -3,6 +3,7 @@ package ese
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"pillarbox/ese/internal/logrec"
@@ -145,6 +146,9 @@ func (o *Options) check() error {
 	if least := int64(8 * o.PageSize); o.GenerationBytes < least {
 		return fmt.Errorf("ese: log files of %d bytes are too short for pages of %d: at least %d",
 			o.GenerationBytes, o.PageSize, least)
+	}
+	if o.CacheBytes > math.MaxInt {
+		return fmt.Errorf("ese: a cache of %d bytes is more than this system can address", o.CacheBytes)
 	}
 	for name, n := range map[string]int64{
 		"CacheBytes": o.CacheBytes, "StreamBytes": o.StreamBytes, "VersionBytes": o.VersionBytes,

@@ -110,7 +110,7 @@ func (t Plain) Insert(m *Mtr, key, data []byte, spare func(n int) ([]page.No, er
 		return nil, err
 	}
 	var pages []page.No
-	for n := t.pagesNeeded(steps, size); n > len(pages); n = t.pagesNeeded(steps, size) {
+	for n := t.pagesNeeded(steps, size); n > len(pages); n = max(n, t.pagesNeeded(steps, size)) {
 		more, err := spare(n - len(pages))
 		if err != nil {
 			return nil, err
@@ -120,9 +120,12 @@ func (t Plain) Insert(m *Mtr, key, data []byte, spare func(n int) ([]page.No, er
 			return nil, err
 		}
 	}
+	// Where spare has taken the pages from this tree there may be room now. It is split all the
+	// same: the pages would go back and fill it again, for ever.
+	full := len(pages) > 0
 	for range maxDepth {
 		leaf := steps[len(steps)-1]
-		if leaf.pg.P().Free() >= size {
+		if leaf.pg.P().Free() >= size && !full {
 			i, exact := leaf.pg.P().Search(key)
 			if exact {
 				return nil, fmt.Errorf("space tree at page %d of %s: extent %x is there already", t.Root, t.File.Name, key)
@@ -130,6 +133,7 @@ func (t Plain) Insert(m *Mtr, key, data []byte, spare func(n int) ([]page.No, er
 			leaf.pg.Edit().Insert(i, 0, 0, key, data)
 			return pages, nil
 		}
+		full = false
 		if pages, err = t.splitAt(m, steps, len(steps)-1, key, size, pages); err != nil {
 			return nil, err
 		}
