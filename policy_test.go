@@ -46,6 +46,7 @@ func importOrder() [][]string {
 		{"transport"},
 		{"transport/crashtest"},
 		{"backup"},
+		{"storage"},
 		{"service/imapd", "service/pop3d", "service/smtpd", "service/webd"},
 		{"server"},
 		{"cmd/eseutil", "cmd/pillarbox"},
@@ -63,12 +64,12 @@ type ban struct {
 
 func bans() []ban {
 	return []ban{
-		{"protocol", []string{"ese", "store", "directory", "transport"}, "protocols know no storage"},
+		{"protocol", []string{"ese", "store", "directory", "transport", "storage"}, "protocols know no storage"},
 		{"store", []string{"protocol", "transport", "directory"}, "the store knows no protocol"},
 		{"mail", []string{"ese", "store", "protocol"}, "package mail is pure"},
 		{"cmd/eseutil", []string{"store", "directory", "server"}, "eseutil knows only the engine"},
 		{"backup", []string{"store", "directory", "transport", "protocol"}, "a set knows no mail"},
-		{"cmd/pillarbox", []string{"store", "ese", "transport"}, "verbs go through package server"},
+		{"cmd/pillarbox", []string{"store", "ese", "transport", "storage"}, "verbs go through package server"},
 	}
 }
 

@@ -75,6 +75,8 @@ type Recipient struct {
 	// Administrator gets the mail to postmaster (mail.md 5).
 	Administrator bool
 	Created       time.Time
+	// Home is where the mailbox lives (Directory.Home).
+	Home string
 }
 
 // Alias is a further address of a recipient.
@@ -87,6 +89,8 @@ type Alias struct {
 type Options struct {
 	// DefaultDomain completes login names without a domain. Default: the first domain.
 	DefaultDomain string
+	// Place names the home of a new user's mailbox. Default: none.
+	Place func(GUID) (home string, err error)
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Logger receives changes. Default: discard.
@@ -139,6 +143,7 @@ type Directory struct {
 type entry struct {
 	Recipient
 	cred credential
+	lost bool // the home may have changed; guarded by the copy's lock
 }
 
 // Open opens the directory in a database, whose tables it makes when they are missing.
@@ -185,6 +190,9 @@ func (d *Directory) load(tx *ese.Tx) error {
 			Target: v.String(t.target), Disabled: bits&bitDisabled != 0,
 			Administrator: bits&bitAdministrator != 0, Created: time.UnixMilli(v.Int(t.created)),
 		}}
+		if t.home != nil {
+			e.Home = v.String(t.home)
+		}
 		e.cred = creds[e.ID]
 		d.put(v.String(t.key), e)
 	})

@@ -17,6 +17,7 @@ type tables struct {
 	recipient struct {
 		t                                               *ese.Table
 		guid, kind, bits, created, address, key, target *ese.Column
+		home                                            *ese.Column
 	}
 	alias struct {
 		t                  *ese.Table
@@ -52,6 +53,7 @@ func tableDefs() []ese.TableDef {
 			column(ese.UnsignedLong, "bits"), column(ese.LongLong, "created"),
 			column(ese.Binary, "address"), column(ese.Binary, "key"),
 			column(ese.Binary, "target"), column(ese.LongBinary, "props"),
+			column(ese.Binary, "home"),
 		}, Indexes: []ese.IndexDef{primary("guid"), byKey}},
 		{Name: "DirAlias", Columns: []ese.ColumnDef{
 			column(ese.GUID, "guid"), column(ese.Binary, "key"), column(ese.Binary, "address"),
@@ -63,6 +65,12 @@ func tableDefs() []ese.TableDef {
 			column(ese.Binary, "stored_key"), column(ese.Binary, "server_key"),
 		}, Indexes: []ese.IndexDef{primary("guid", "number")}},
 	}
+}
+
+// In tells whether a database holds a directory.
+func In(db *ese.Database) bool {
+	_, err := db.Table("DirDomain")
+	return err == nil
 }
 
 // open makes the tables that are missing and resolves them.
@@ -82,10 +90,32 @@ func (ts *tables) open(ctx context.Context, in *ese.Instance, db *ese.Database) 
 	}
 	for _, def := range tableDefs() {
 		t, err := db.Table(def.Name)
+		if err == nil {
+			err = addColumns(ctx, in, t, def.Columns)
+		}
 		if err != nil {
 			return err
 		}
 		if err := ts.resolve(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addColumns adds the columns that a table of an older version lacks.
+func addColumns(
+	ctx context.Context, in *ese.Instance, t *ese.Table, defs []ese.ColumnDef,
+) error {
+	for _, def := range defs {
+		_, err := t.Column(def.Name)
+		if errors.Is(err, ese.ErrNotFound) {
+			err = in.Update(ctx, func(tx *ese.Tx) error {
+				_, err := tx.AddColumn(t, def)
+				return err
+			})
+		}
+		if err != nil && !errors.Is(err, ese.ErrReadOnly) {
 			return err
 		}
 	}
@@ -108,6 +138,8 @@ func (ts *tables) resolve(t *ese.Table) (err error) {
 		r := &ts.recipient
 		r.t, r.guid, r.kind, r.bits = t, c("guid"), c("kind"), c("bits")
 		r.created, r.address, r.key, r.target = c("created"), c("address"), c("key"), c("target")
+		// nil where a read-only instance shows an older directory
+		r.home, _ = t.Column("home")
 	case "DirAlias":
 		a := &ts.alias
 		a.t, a.key, a.address, a.guid = t, c("key"), c("address"), c("guid")

@@ -39,6 +39,13 @@ func (d *Directory) localKey(addr string) (address.Address, string, error) {
 
 // AddUser makes a user. The first one is the administrator.
 func (d *Directory) AddUser(ctx context.Context, addr string, secret Secret) (Recipient, error) {
+	return d.AddUserAt(ctx, addr, secret, "")
+}
+
+// AddUserAt makes a user whose mailbox has a certain home; "" is Options.Place's.
+func (d *Directory) AddUserAt(
+	ctx context.Context, addr string, secret Secret, home string,
+) (Recipient, error) {
 	_, key, err := d.localKey(addr)
 	if err != nil {
 		return Recipient{}, err
@@ -52,7 +59,7 @@ func (d *Directory) AddUser(ctx context.Context, addr string, secret Secret) (Re
 	}
 	d.changeMu.Lock()
 	defer d.changeMu.Unlock()
-	return d.addOne(ctx, hashedUser{address: addr, cred: cred})
+	return d.addOne(ctx, hashedUser{address: addr, cred: cred, home: home})
 }
 
 // addOne makes one user; changeMu is held.
@@ -72,7 +79,8 @@ func (d *Directory) addOne(ctx context.Context, u hashedUser) (Recipient, error)
 type hashedUser struct {
 	address string
 	cred    credential
-	id      GUID // zero: a new one
+	id      GUID   // zero: a new one
+	home    string // "": Options.Place says
 }
 
 // addUsers makes those of the users that are missing, in one transaction. changeMu is held.
@@ -104,6 +112,9 @@ func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipie
 			ID: id, Kind: KindUser, Address: a.String(), Administrator: !admin,
 			Created: now,
 		}}
+		if err := d.place(e, u.home); err != nil {
+			return nil, err
+		}
 		admin = true
 		made = append(made, fresh{key, e})
 	}
@@ -132,11 +143,23 @@ func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipie
 	return out, nil
 }
 
+// place gives a new user a home.
+func (d *Directory) place(e *entry, home string) (err error) {
+	if home == "" && d.o.Place != nil {
+		home, err = d.o.Place(e.ID)
+	}
+	e.Home = home
+	return err
+}
+
 func (d *Directory) insertUser(tx *ese.Tx, key string, e *entry, now time.Time) error {
 	t := &d.ts.recipient
 	row := t.t.NewRow().Set(t.guid, ese.Bytes(e.ID[:])).Set(t.kind, ese.Int(e.Kind)).
 		Set(t.bits, ese.Int(e.bits())).Set(t.created, ese.Int(now.UnixMilli())).
 		Set(t.address, ese.String(e.Address)).Set(t.key, ese.String(key))
+	if e.Home != "" {
+		row.Set(t.home, ese.String(e.Home))
+	}
 	if err := tx.Insert(row); err != nil {
 		return err
 	}

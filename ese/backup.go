@@ -96,7 +96,8 @@ var (
 	// ErrNoFullBackup: an incremental or differential backup has nothing to go on from.
 	ErrNoFullBackup = errors.New("no full backup of this log stream yet, or its log is gone (-521): make a full one first")
 	// ErrCircular: circular logging keeps no log for such a backup.
-	ErrCircular = errors.New("circular logging is on (-550): only full and copy backups are possible")
+	ErrCircular = errors.New("circular logging is on (-550): it keeps no log, so only full and copy " +
+		"backups are possible, and a loss costs what came since: turn it off in the config to have more")
 )
 
 // copyBytes is how much of a file is read at a time.

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// Databases are the databases that are open.
+func (in *Instance) Databases() []*Database { return in.databases() }
+
 // detachTick is how often the end of what uses a database is looked for.
 const detachTick = 5 * time.Millisecond
 

@@ -75,6 +75,9 @@ type UserInput struct {
 	Address  string `json:"address"`
 	Password string `json:"password,omitempty"`
 	Enable   bool   `json:"enable,omitempty"`
+	// Database is where the mailbox of a new user is to live, as GROUP/DATABASE; empty is where the
+	// config says.
+	Database string `json:"database,omitempty"`
 	// Line is where an import has it from.
 	Line int `json:"line,omitempty"`
 }
@@ -122,7 +125,9 @@ type QueueRecipient struct {
 	Attempts int       `json:"attempts"`
 	Next     time.Time `json:"next"`
 	Held     bool      `json:"held"`
-	Reply    string    `json:"reply"`
+	// Unmounted: it waits for the database of the mailbox.
+	Unmounted bool   `json:"unmounted,omitempty"`
+	Reply     string `json:"reply"`
 }
 
 // Do runs the operation on the Core itself, by the same code that the socket uses.
@@ -222,7 +227,14 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 	case "items":
 		return c.answerItems(ctx, op, in)
 	case "mailbox":
+		if op == OpMailboxMove {
+			return nil, c.moveMailbox(ctx, in)
+		}
 		return c.answerMailbox(ctx, op, in)
+	case "group":
+		return c.answerGroup(ctx, op, in)
+	case "database":
+		return c.answerDatabase(ctx, op, in)
 	case "isinteg":
 		return c.integrity(ctx, in)
 	case "status":
@@ -303,7 +315,10 @@ func (c *Core) answerUser(ctx context.Context, op Op, in []byte) (any, error) {
 	}
 	switch op {
 	case OpUserAdd:
-		_, err := c.dir.AddUser(ctx, u.Address, secretOf(res.Password))
+		home, err := c.homeOf(u.Database)
+		if err == nil {
+			_, err = c.dir.AddUserAt(ctx, u.Address, secretOf(res.Password), home)
+		}
 		return res, err
 	case OpUserPasswd:
 		return res, c.dir.SetPassword(ctx, u.Address, secretOf(res.Password))
@@ -386,7 +401,7 @@ func (c *Core) queueEntries() ([]QueueEntry, error) {
 		}
 		for _, r := range e.Recipients {
 			q.Recipients = append(q.Recipients, QueueRecipient{
-				Address: r.Address.String(), Attempts: r.Attempts, Next: r.Next, Held: r.Held,
+				Address: r.Address.String(), Attempts: r.Attempts, Next: r.Next, Held: r.Held, Unmounted: r.Unmounted,
 				Reply: strings.TrimSpace(r.LastHost + " " + r.LastReply),
 			})
 		}

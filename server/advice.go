@@ -9,6 +9,7 @@ import (
 	"pillarbox/backup"
 	"pillarbox/directory"
 	"pillarbox/ese"
+	"pillarbox/storage"
 	"pillarbox/store"
 	"pillarbox/transport"
 )
@@ -61,7 +62,13 @@ func adviceFor(err error) string {
 		return "passwords have 1 to 1024 bytes, hashes begin with $argon2id$ or $2b$"
 	case errors.Is(err, transport.ErrNotQueued):
 		return "pillarbox queue list shows the ids"
-	case errors.Is(err, errLostDatabase):
+	case errors.Is(err, storage.ErrNoGroup):
+		return "pillarbox group list shows the storage groups"
+	case errors.Is(err, storage.ErrNoDatabase):
+		return "pillarbox database list shows the databases"
+	case errors.Is(err, storage.ErrFirst):
+		return "dismount the whole group instead: pillarbox group dismount GROUP"
+	case errors.Is(err, storage.ErrLost):
 		return "nothing was changed: put the file back in its place, or restore the folder from a backup"
 	case errors.Is(err, ese.ErrLogCorrupt), errors.Is(err, ese.ErrMissingLog),
 		errors.Is(err, ese.ErrWrongSignature), errors.Is(err, ese.ErrDBTimeTooOld),

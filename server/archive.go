@@ -24,10 +24,10 @@ import (
 type archiver struct {
 	c    *Core
 	g    *GroupConfig
+	in   *ese.Instance
 	dir  string // of the stream
 	next uint32 // first generation that is not archived yet; 0 is not known
 	last ese.LogPos
-	down bool // the last attempt failed
 }
 
 // archiveFolder is the folder of a log stream in an archive.
@@ -35,23 +35,40 @@ func archiveFolder(root, stream string) string {
 	return filepath.Join(root, stream[:min(len(stream), 24)])
 }
 
-func newArchiver(c *Core) *archiver {
-	g := &c.cfg.Groups[0]
-	return &archiver{c: c, g: g, dir: archiveFolder(g.Archive, c.in.LogSignature())}
+// newArchiver archives the log of a group that is mounted.
+func newArchiver(c *Core, g *GroupConfig) (*archiver, error) {
+	group, err := c.store.Group(g.Name)
+	if err != nil {
+		return nil, err
+	}
+	in, err := group.Instance()
+	if err != nil {
+		return nil, err
+	}
+	return &archiver{c: c, g: g, in: in, dir: archiveFolder(g.Archive, in.LogSignature())}, nil
 }
 
-// keepArchive copies until ctx ends.
-func (a *archiver) keep(ctx context.Context) {
-	t := time.NewTicker(time.Duration(a.g.ArchiveEvery))
+// keepArchive copies the log of a group until ctx ends. A group that was mounted again is another
+// instance, perhaps with another log stream.
+func (c *Core) keepArchive(ctx context.Context, g *GroupConfig) {
+	t := time.NewTicker(time.Duration(g.ArchiveEvery))
 	defer t.Stop()
+	var a *archiver
+	down := false
 	for {
-		err := a.step()
-		a.c.backups.archived(err, time.Now())
-		if (err != nil) != a.down {
-			if a.down = err != nil; a.down {
-				a.c.logger.Error("log not archived", "dir", a.dir, "err", err)
+		now, err := newArchiver(c, g)
+		if err == nil && (a == nil || a.in != now.in) {
+			a = now
+		}
+		if err == nil {
+			err = a.step()
+		}
+		c.backups.archived(g.Name, err, time.Now())
+		if (err != nil) != down {
+			if down = err != nil; down {
+				c.logger.Error("log not archived", "group", g.Name, "err", err)
 			} else {
-				a.c.logger.Info("log archived again", "dir", a.dir)
+				c.logger.Info("log archived again", "group", g.Name)
 			}
 		}
 		select {
@@ -74,7 +91,7 @@ func (a *archiver) step() error {
 		}
 		a.next = next
 	}
-	durable := a.c.in.Durable()
+	durable := a.in.Durable()
 	for ; a.next < durable.Generation(); a.next++ {
 		if err := a.copy(a.next, logName(a.next)); err != nil {
 			return err
@@ -102,7 +119,7 @@ func (a *archiver) first() (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	next := a.c.in.Durable().Generation()
+	next := a.in.Durable().Generation()
 	if len(here) > 0 {
 		next = here[0]
 	}
@@ -135,7 +152,7 @@ func generations(dir string) (gens []uint32, err error) {
 // copy puts a generation into the archive, whole or not at all.
 func (a *archiver) copy(gen uint32, name string) error {
 	var b bytes.Buffer
-	err := a.c.in.CopyLog(gen, &b)
+	err := a.in.CopyLog(gen, &b)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ese.ErrMissingLog) {
 		a.c.logger.Warn("the archive has a gap: log went before it was archived", "generation", gen)
 		return nil

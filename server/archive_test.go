@@ -18,7 +18,10 @@ func TestArchiveCoversTheLossOfTheMachine(t *testing.T) {
 	g := &cfg.Groups[0]
 	g.Archive = t.TempDir()
 	c := visit(t, cfg)
-	a := newArchiver(c)
+	a, err := newArchiver(c, g)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range 300 {
 		addUser(t, c, fmt.Sprintf("user%d@pillarbox.test", i))
 		if i%50 == 7 {
@@ -30,7 +33,7 @@ func TestArchiveCoversTheLossOfTheMachine(t *testing.T) {
 	}
 	step(t, a)
 	addUser(t, c, "late@pillarbox.test")
-	stream := c.in.LogSignature()
+	stream := a.in.LogSignature()
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +86,10 @@ func TestArchiveGoesOnAndIsPruned(t *testing.T) {
 	g.Archive = t.TempDir()
 	for round := range 3 {
 		c := visit(t, cfg)
-		a := newArchiver(c)
+		a, err := newArchiver(c, g)
+		if err != nil {
+			t.Fatal(err)
+		}
 		step(t, a)
 		for i := range 100 {
 			addUser(t, c, fmt.Sprintf("user%d-%d@pillarbox.test", round, i))
@@ -141,8 +147,8 @@ func TestBackupsDue(t *testing.T) {
 	at := func(day, hour, minute int) time.Time {
 		return time.Date(2026, 11, day, hour, minute, 0, 0, time.Local)
 	}
-	noted := func(full, inc time.Time) *BackupNotes {
-		n := &BackupNotes{Last: map[ese.BackupKind]NotedBackup{}}
+	noted := func(full, inc time.Time) *GroupBackups {
+		n := &GroupBackups{Last: map[ese.BackupKind]NotedBackup{}}
 		n.Last[ese.BackupFull] = NotedBackup{Stream: "a", Ended: full}
 		if !inc.IsZero() {
 			n.Last[ese.BackupIncremental] = NotedBackup{Stream: "a", Ended: inc}
@@ -155,10 +161,10 @@ func TestBackupsDue(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		now  time.Time
-		n    *BackupNotes
+		n    *GroupBackups
 		want ese.BackupKind
 	}{
-		{"never before", at(25, 12, 0), &BackupNotes{}, ese.BackupFull},
+		{"never before", at(25, 12, 0), &GroupBackups{}, ese.BackupFull},
 		{"before its time", at(25, 2, 59), noted(at(24, 3, 1), at(25, 2, 30)), ""},
 		{"at its time", at(25, 3, 0), noted(at(24, 3, 1), at(25, 2, 30)), ese.BackupFull},
 		{"done", at(25, 3, 30), noted(at(25, 3, 1), at(25, 2, 30)), ""},
@@ -184,18 +190,18 @@ func TestScheduledBackup(t *testing.T) {
 	cfg.Backup = BackupConfig{To: filepath.Join(t.TempDir(), "sets"), FullAt: "03:00", Keep: "2"}
 	c := visit(t, cfg)
 	n := c.backups.notes()
-	if kind := cfg.Backup.due(time.Now(), &n, "another stream"); kind != ese.BackupFull {
+	if kind := cfg.Backup.due(time.Now(), &n.GroupBackups, "another stream"); kind != ese.BackupFull {
 		t.Fatalf("due is %q", kind)
 	}
 	for range 4 {
-		c.scheduled(t.Context(), ese.BackupFull)
+		c.scheduled(t.Context(), cfg.Groups[0].Name, ese.BackupFull)
 	}
 	l, err := ListBackups(cfg.Backup.To)
 	if err != nil || len(l.Sets) != 2 {
 		t.Errorf("keep 2 of 4 leaves %d: %v", len(l.Sets), err)
 	}
 	cfg.Backup.To = filepath.Join(cfg.path, "below a file")
-	c.scheduled(t.Context(), ese.BackupIncremental)
+	c.scheduled(t.Context(), cfg.Groups[0].Name, ese.BackupIncremental)
 	s, err := c.status()
 	if err != nil || s.Backups.Failure == nil || !strings.Contains(s.Backups.Failure.Reason, "not a directory") {
 		t.Errorf("a failure is not told: %+v, %v", s, err)

@@ -35,8 +35,8 @@ type restoring struct {
 	Moved bool `json:"moved"`
 }
 
-func refuseHalfRestored(g *GroupConfig) error {
-	at := filepath.Join(g.Dir, restoringName)
+func refuseHalfRestored(_, dir string) error {
+	at := filepath.Join(dir, restoringName)
 	if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%w (%s is there)", errHalfRestored, at), err)
 	}
@@ -170,7 +170,7 @@ func (a *aside) undo() error {
 	}
 	dirs := []string{a.g.Dir, a.g.LogDir}
 	for _, db := range a.databases {
-		dirs = append(dirs, filepath.Dir(absolute(a.g.Dir, db, "")))
+		dirs = append(dirs, filepath.Dir(a.g.path(db)))
 	}
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {

@@ -15,26 +15,28 @@ import (
 
 	"pillarbox/backup"
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // BackupInput asks for a backup of a storage group.
 type BackupInput struct {
 	Kind ese.BackupKind `json:"kind"`
-	// Group is the name of the storage group; empty is the only one.
+	// Group is the name of the storage group; empty is the first one.
 	Group string `json:"group,omitempty"`
 }
 
 // streamBackup makes a backup and writes it as a stream (package backup). The log that it covers
 // stays until the set is confirmed. An error is also told in the stream, where its reader is.
 func (c *Core) streamBackup(ctx context.Context, in BackupInput, w io.Writer) error {
-	g := &c.cfg.Groups[0]
-	id := backup.NewID(time.Now(), g.Name, in.Kind)
+	name := or(in.Group, c.store.Groups()[0].Name())
+	id := backup.NewID(time.Now(), name, in.Kind)
 	s, err := backup.NewStream(w, backup.Begin{
-		ID: id, Group: g.Name, Kind: in.Kind, Total: c.expectedBytes(in.Kind),
+		ID: id, Group: name, Kind: in.Kind, Total: c.expectedBytes(name, in.Kind),
 	}, backup.Codec{})
 	if err != nil {
 		return err
 	}
+	in.Group = name
 	if err := c.fillBackup(ctx, id, in, s); err != nil {
 		err = Advise(err)
 		return errors.Join(err, s.Fail(err))
@@ -43,14 +45,18 @@ func (c *Core) streamBackup(ctx context.Context, in BackupInput, w io.Writer) er
 }
 
 func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *backup.Stream) error {
-	g := &c.cfg.Groups[0]
-	if err := checkGroup(c.cfg, in.Group); err != nil {
+	g, err := c.store.Group(in.Group)
+	if err != nil {
+		return err
+	}
+	engine, err := g.Instance()
+	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(c.closing, stop)()
-	info, err := c.in.Backup(ctx, ese.BackupOptions{
+	info, err := engine.Backup(ctx, ese.BackupOptions{
 		Kind: in.Kind, Sink: s, Hold: true,
 	})
 	if err != nil {
@@ -60,33 +66,23 @@ func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *bac
 		return err
 	}
 	// Noted before the set can exist, so that each set that exists can be confirmed.
-	if err := c.backups.hold(id, info); err != nil {
+	if err := c.backups.hold(id, in.Group, info); err != nil {
 		return fmt.Errorf("note the backup: %w", err)
 	}
 	host, _ := os.Hostname()
 	return s.Commit(&backup.Manifest{
-		Format: 1, ID: id, Group: g.Name, Computer: host, Engine: *info,
+		Format: 1, ID: id, Group: in.Group, Computer: host, Engine: *info,
 	})
 }
 
-func checkGroup(cfg *Config, name string) error {
-	if name != "" && name != cfg.Groups[0].Name {
-		return fmt.Errorf("there is no storage group %q: the config has %q", name, cfg.Groups[0].Name)
-	}
-	return nil
-}
-
 // expectedBytes is about how large a backup with databases will be; 0 for the others.
-func (c *Core) expectedBytes(kind ese.BackupKind) (n int64) {
+func (c *Core) expectedBytes(group string, kind ese.BackupKind) (n int64) {
 	if kind != ese.BackupFull && kind != ese.BackupCopy {
 		return 0
 	}
-	g := &c.cfg.Groups[0]
-	for _, name := range g.Databases {
-		for _, at := range databaseFiles(g, name)[:2] {
-			if info, err := os.Stat(at); err == nil {
-				n += info.Size()
-			}
+	for _, d := range c.store.Databases() {
+		if d.Place.Group() == group {
+			n += d.Bytes
 		}
 	}
 	return n
@@ -94,7 +90,7 @@ func (c *Core) expectedBytes(kind ese.BackupKind) (n int64) {
 
 // databaseFiles are the files of a database: .edb and .stm first.
 func databaseFiles(g *GroupConfig, name string) []string {
-	at := absolute(g.Dir, name, "")
+	at := g.path(name)
 	stem := strings.TrimSuffix(at, filepath.Ext(at))
 	return []string{at, stem + ".stm", stem + ".dw", stem + ".jfm"}
 }
@@ -109,6 +105,7 @@ func (c *Core) addServerFiles(s *backup.Stream) error {
 		}
 	}
 	add(ConfigName, c.cfg.path)
+	add(storage.RegistryName, filepath.Join(c.cfg.Dir, storage.RegistryName))
 	t := &c.cfg.TLS
 	for _, at := range []string{t.Cert, t.Key, t.CA, keyBeside(t.CA)} {
 		if at != "" {
@@ -141,36 +138,68 @@ func keyBeside(ca string) string {
 
 // confirmBackup lets the log go that a set covers.
 func (c *Core) confirmBackup(id string) error {
-	info, ok := c.backups.held(id)
+	held, ok := c.backups.held(id)
 	if !ok {
 		return fmt.Errorf("backup %s waits for no confirmation; "+
 			"pillarbox status shows those that do", id)
 	}
-	if err := c.in.ConfirmBackup(info); err != nil {
+	g, err := c.store.Group(or(held.Group, c.store.Groups()[0].Name()))
+	if err != nil {
 		return err
 	}
-	return c.backups.confirmed(id, info)
+	engine, err := g.Instance()
+	if err == nil {
+		err = engine.ConfirmBackup(&held.Info)
+	}
+	if err != nil {
+		return err
+	}
+	return c.backups.confirmed(id, held)
 }
 
 // backupNotes is what the server remembers of its backups, in DIR/backups.json.
 type backupNotes struct {
-	path string
-	mu   sync.Mutex
-	n    BackupNotes
+	path  string
+	first string // the name of the first group
+	mu    sync.Mutex
+	n     BackupNotes
 }
 
 // BackupNotes is the file's content.
 type BackupNotes struct {
 	// Held are those that wait for their confirmation, the oldest first.
 	Held []HeldBackup `json:"held,omitempty"`
-	// Last is the last confirmed one of each kind.
-	Last map[ese.BackupKind]NotedBackup `json:"last,omitempty"`
+	// GroupBackups are those of the first storage group, Groups those of the others by name.
+	GroupBackups
+	Groups map[string]*GroupBackups `json:"groups,omitempty"`
 	// Drill is the last restore drill.
 	Drill *NotedDrill `json:"drill,omitempty"`
+}
+
+// GroupBackups are the backups of a storage group.
+type GroupBackups struct {
+	// Last is the last confirmed one of each kind.
+	Last map[ese.BackupKind]NotedBackup `json:"last,omitempty"`
 	// Failure is the last scheduled backup if it failed.
 	Failure *NotedFailure `json:"failure,omitempty"`
 	// Archive is the state of the archive, which is not kept in the file.
 	Archive *NotedArchive `json:"archive,omitempty"`
+}
+
+// of are the backups of a group; first is the name of the first one.
+func (n *BackupNotes) of(group, first string) *GroupBackups {
+	if group == "" || group == first {
+		return &n.GroupBackups
+	}
+	g := n.Groups[group]
+	if g == nil {
+		g = &GroupBackups{}
+		if n.Groups == nil {
+			n.Groups = make(map[string]*GroupBackups)
+		}
+		n.Groups[group] = g
+	}
+	return g
 }
 
 // NotedFailure is a scheduled backup that failed.
@@ -188,8 +217,9 @@ type NotedArchive struct {
 
 // HeldBackup is one that was made and not confirmed.
 type HeldBackup struct {
-	ID   string         `json:"id"`
-	Info ese.BackupInfo `json:"info"`
+	ID    string         `json:"id"`
+	Group string         `json:"group,omitempty"`
+	Info  ese.BackupInfo `json:"info"`
 }
 
 // NotedBackup is one that was confirmed.
@@ -217,12 +247,12 @@ type NotedDrill struct {
 const (
 	notesName = "backups.json"
 	// mostHeld bounds the notes: the oldest can no longer be confirmed.
-	mostHeld = 8
+	mostHeld = 32
 )
 
 // openNotes reads the file. One that cannot be read is begun anew: it guards nothing.
-func openNotes(dir string, logger *slog.Logger) *backupNotes {
-	b := &backupNotes{path: filepath.Join(dir, notesName)}
+func openNotes(dir, first string, logger *slog.Logger) *backupNotes {
+	b := &backupNotes{path: filepath.Join(dir, notesName), first: first}
 	text, err := os.ReadFile(b.path)
 	if err == nil {
 		err = json.Unmarshal(text, &b.n)
@@ -239,8 +269,7 @@ func (b *backupNotes) change(edit func(*BackupNotes)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	edit(&b.n)
-	kept := b.n
-	kept.Archive = nil
+	kept := b.n.withoutArchives()
 	text, err := json.MarshalIndent(&kept, "", "  ")
 	if err != nil {
 		return err
@@ -248,26 +277,38 @@ func (b *backupNotes) change(edit func(*BackupNotes)) error {
 	return replaceFile(b.path, append(text, '\n'), 0o600)
 }
 
-func (b *backupNotes) hold(id string, info *ese.BackupInfo) error {
+// withoutArchives is what is kept in the file.
+func (n BackupNotes) withoutArchives() BackupNotes {
+	n.Archive = nil
+	groups := n.Groups
+	n.Groups = make(map[string]*GroupBackups, len(groups))
+	for name, g := range groups {
+		kept := *g
+		kept.Archive = nil
+		n.Groups[name] = &kept
+	}
+	return n
+}
+
+func (b *backupNotes) hold(id, group string, info *ese.BackupInfo) error {
 	return b.change(func(n *BackupNotes) {
-		n.Held = append(n.Held, HeldBackup{id, *info})
+		n.Held = append(n.Held, HeldBackup{id, group, *info})
 		n.Held = n.Held[max(0, len(n.Held)-mostHeld):]
 	})
 }
 
-func (b *backupNotes) held(id string) (*ese.BackupInfo, bool) {
+func (b *backupNotes) held(id string) (h HeldBackup, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range b.n.Held {
-		if b.n.Held[i].ID == id {
-			info := b.n.Held[i].Info
-			return &info, true
+	for _, h := range b.n.Held {
+		if h.ID == id {
+			return h, true
 		}
 	}
-	return nil, false
+	return h, false
 }
 
-func (b *backupNotes) confirmed(id string, info *ese.BackupInfo) error {
+func (b *backupNotes) confirmed(id string, held HeldBackup) error {
 	return b.change(func(n *BackupNotes) {
 		var rest []HeldBackup
 		for _, h := range n.Held {
@@ -276,35 +317,40 @@ func (b *backupNotes) confirmed(id string, info *ese.BackupInfo) error {
 			}
 		}
 		n.Held = rest
-		if n.Last == nil {
-			n.Last = map[ese.BackupKind]NotedBackup{}
+		g, info := n.of(held.Group, b.first), &held.Info
+		if g.Last == nil {
+			g.Last = map[ese.BackupKind]NotedBackup{}
 		}
-		n.Last[info.Kind] = NotedBackup{id, info.LogSignature, info.Ended, backup.Reaches(info)}
+		g.Last[info.Kind] = NotedBackup{id, info.LogSignature, info.Ended, backup.Reaches(info)}
 	})
 }
 
-// attempted notes how a scheduled backup ended.
-func (b *backupNotes) attempted(kind ese.BackupKind, failure error, now time.Time) error {
+// attempted notes how a scheduled backup of a group ended.
+func (b *backupNotes) attempted(
+	group string, kind ese.BackupKind, failure error, now time.Time,
+) error {
 	return b.change(func(n *BackupNotes) {
-		n.Failure = nil
+		g := n.of(group, b.first)
+		g.Failure = nil
 		if failure != nil {
-			n.Failure = &NotedFailure{now, kind, failure.Error()}
+			g.Failure = &NotedFailure{now, kind, failure.Error()}
 		}
 	})
 }
 
-// archived notes how an attempt to archive ended.
-func (b *backupNotes) archived(failure error, now time.Time) {
+// archived notes how an attempt to archive the log of a group ended.
+func (b *backupNotes) archived(group string, failure error, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	g := b.n.of(group, b.first)
 	next := NotedArchive{At: now}
 	if failure != nil {
 		next = NotedArchive{Reason: failure.Error()}
-		if b.n.Archive != nil {
-			next.At = b.n.Archive.At
+		if g.Archive != nil {
+			next.At = g.Archive.At
 		}
 	}
-	b.n.Archive = &next
+	g.Archive = &next
 }
 
 // notes is a copy for the status.

@@ -8,6 +8,7 @@ import (
 
 	"pillarbox/backup"
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // BackupOptions are the flags of backup full, incremental, differential and copy.
@@ -31,6 +32,42 @@ type BackupResult struct {
 	Bytes   int64
 	// Waits tells that the log stays until the backup is confirmed.
 	Waits bool
+}
+
+// BackupGroups are the storage groups that a backup is made of: the named one, or all. note is told
+// what will not be in it.
+func BackupGroups(
+	ctx context.Context, a Admin, name, kind string, note func(string),
+) (names []string, err error) {
+	var s Status
+	if err := a.Do(ctx, OpStatus, nil, &s); err != nil {
+		return nil, err
+	}
+	whole := kind == string(ese.BackupFull) || kind == string(ese.BackupCopy)
+	for _, g := range s.Groups {
+		switch {
+		case name != "" && g.Name != name:
+			continue
+		case name == "" && !whole && g.Circular && len(s.Groups) > 1:
+			note("storage group " + g.Name + ": left out: circular logging keeps no log for a " +
+				kind + " backup")
+			continue
+		}
+		names = append(names, g.Name)
+		for _, d := range s.Databases {
+			if g.Mounted && whole && !d.Mounted && d.Place.Group() == g.Name {
+				note("database " + string(d.Place) + " is not in this backup: it is not mounted (" +
+					d.State + ")")
+			}
+		}
+	}
+	if len(names) == 0 {
+		err = fmt.Errorf("%s: %w", or(name, "all"), storage.ErrNoGroup)
+		if name == "" {
+			err = ese.ErrCircular
+		}
+	}
+	return names, err
 }
 
 // Backup makes a backup and stores it. One in a folder is confirmed as soon as it is durable.

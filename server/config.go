@@ -9,10 +9,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"pillarbox/storage"
 )
 
 // ConfigName is the name of the config file in its folder.
@@ -35,6 +38,10 @@ type Config struct {
 	// mark or reject.
 	LocalSender string `toml:"local_sender"`
 	SenderDNS   bool   `toml:"sender_dns"`
+	// NewMailboxes is where mailboxes of new accounts go: GROUP/DATABASE, or least-full.
+	NewMailboxes string `toml:"new_mailboxes"`
+	// LogWarnPercent is how full the disk of a log may be before it is warned of.
+	LogWarnPercent int `toml:"log_warn_percent"`
 	// BareNewline is what becomes of a bare LF in DATA: reject or normalize.
 	BareNewline string `toml:"bare_newline"`
 
@@ -109,6 +116,57 @@ type GroupConfig struct {
 	GenerationBytes      int64 `toml:"generation_bytes"`
 	LogKeepBytes         int64 `toml:"log_keep_bytes"`
 	Circular             bool  `toml:"circular"`
+
+	paths map[string]string // where databases lie that were moved (storage.Layout)
+}
+
+// layout is the config with what groups.json adds to it: groups and databases made at run time,
+// and where databases lie. It is for those who work on groups while no server runs.
+func (c *Config) layout() (*Config, error) {
+	list, err := storage.Layout(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	all := *c
+	all.Groups = slices.Clone(c.Groups)
+	for _, l := range list {
+		i := slices.IndexFunc(all.Groups, func(g GroupConfig) bool { return g.Name == l.Name })
+		if i < 0 && !l.Made {
+			continue // the config has dropped it
+		}
+		if i < 0 {
+			g := all.Groups[0]
+			g.Name, g.Dir, g.LogDir, g.Circular = l.Name, l.Dir, or(l.LogDir, l.Dir), l.Circular
+			g.Archive, g.Databases = "", nil
+			i, all.Groups = len(all.Groups), append(all.Groups, g)
+		}
+		g := &all.Groups[i]
+		g.paths = l.Paths
+		g.Databases = slices.Clone(g.Databases)
+		for _, db := range l.Databases {
+			if !slices.Contains(g.Databases, db) {
+				g.Databases = append(g.Databases, db)
+			}
+		}
+	}
+	return &all, nil
+}
+
+// group finds a group by name; empty is the first one.
+func (c *Config) group(name string) (*GroupConfig, error) {
+	var names []string
+	for i := range c.Groups {
+		if name == "" || c.Groups[i].Name == name {
+			return &c.Groups[i], nil
+		}
+		names = append(names, c.Groups[i].Name)
+	}
+	return nil, fmt.Errorf("there is no storage group %q: there are %q", name, names)
+}
+
+// path is where a database of the group lies.
+func (g *GroupConfig) path(name string) string {
+	return absolute(g.Dir, or(g.paths[name], name), "")
 }
 
 // ConfigError is trouble with a place in the config file.
@@ -193,6 +251,12 @@ func (c *Config) setDefaults() {
 	setString(&c.Outbound.SmarthostTLS, "starttls")
 	setString(&c.Log.Format, "text")
 	setString(&c.Log.Level, "info")
+	if c.NewMailboxes == leastFull {
+		c.NewMailboxes = ""
+	}
+	if c.LogWarnPercent == 0 {
+		c.LogWarnPercent = 80
+	}
 	if c.Outbound.MXPort == 0 {
 		c.Outbound.MXPort = 25
 	}
@@ -266,9 +330,8 @@ func (c *Config) check() error {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return errors.New("tls.cert and tls.key belong together")
 	}
-	if len(c.Groups) > 1 {
-		// mail.md 2: the mover between groups is not there yet.
-		return errors.New("only one [[group]] is supported by this version")
+	if err := c.checkGroups(); err != nil {
+		return err
 	}
 	if _, err := c.plaintextNetworks(); err != nil {
 		return err
@@ -277,6 +340,51 @@ func (c *Config) check() error {
 		return err
 	}
 	return c.Listen.check(c.TLS.Cert != "")
+}
+
+// leastFull is the policy for new mailboxes that names no database.
+const leastFull = "least-full"
+
+// checkGroups refuses groups and databases that could not be told from each other, or that would
+// share a folder.
+func (c *Config) checkGroups() error {
+	if c.NewMailboxes != "" {
+		p, err := storage.ParsePlace(c.NewMailboxes)
+		if err != nil {
+			return fmt.Errorf("new_mailboxes: %w, or %s", err, leastFull)
+		}
+		c.NewMailboxes = string(p)
+	}
+	if c.LogWarnPercent < 1 || c.LogWarnPercent > 100 {
+		return errors.New("log_warn_percent is a share from 1 to 100")
+	}
+	names, dirs := make(map[string]bool), make(map[string]string)
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		if names[g.Name] {
+			return fmt.Errorf("two [[group]] are called %q: name each", g.Name)
+		}
+		names[g.Name] = true
+		if err := storage.CheckName(g.Name); err != nil {
+			return fmt.Errorf("group.name: %w", err)
+		}
+		for _, dir := range slices.Compact([]string{g.Dir, g.LogDir}) {
+			if other, ok := dirs[dir]; ok && other != g.Name {
+				return fmt.Errorf("the groups %s and %s share the folder %s: give each its own",
+					other, g.Name, dir)
+			}
+			dirs[dir] = g.Name
+		}
+		places := make(map[storage.Place]bool)
+		for _, db := range g.Databases {
+			p := storage.MakePlace(g.Name, db)
+			if places[p] {
+				return fmt.Errorf("two databases of the group %s are called %s", g.Name, p.Database())
+			}
+			places[p] = true
+		}
+	}
+	return nil
 }
 
 func oneOf(key, v string, allowed ...string) error {

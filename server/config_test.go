@@ -37,7 +37,10 @@ func TestConfigErrors(t *testing.T) {
 		{"smarthost without host", "[outbound]\nmode = \"smarthost\"\n", 0, "outbound.smarthost"},
 		{"time to keep", "[store]\nkeep_deleted = \"soon\"\n", 2, "not a time such as 14d"},
 		{"negative rate", "[store]\npurge_rate = -1\n", 0, "purge_rate"},
-		{"two groups", "[[group]]\nname=\"a\"\n[[group]]\nname=\"b\"\n", 0, "only one"},
+		{"groups of one name", "[[group]]\nname=\"a\"\n[[group]]\nname=\"a\"\n", 0, "two [[group]]"},
+		{"groups in one folder", "[[group]]\nname=\"a\"\ndir=\"x\"\n[[group]]\nname=\"b\"\ndir=\"x\"\n", 0, "share the folder"},
+		{"databases of one name", "[[group]]\ndatabases=[\"p.edb\", \"/d/p.edb\"]\n", 0, "two databases"},
+		{"no place", "new_mailboxes = \"priv1\"\n", 0, "GROUP/DATABASE"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

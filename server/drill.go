@@ -83,10 +83,8 @@ func Drill(ctx context.Context, o DrillOptions) (res *DrillResult, err error) {
 	if err := res.proveStore(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("drill: %w", err)
 	}
-	for _, name := range cfg.Groups[0].Databases {
-		if err := proveDatabase(ctx, absolute(cfg.Groups[0].Dir, name, "")); err != nil {
-			return nil, fmt.Errorf("drill: %w", err)
-		}
+	if err := proveDatabases(ctx, cfg, o.Group); err != nil {
+		return nil, fmt.Errorf("drill: %w", err)
 	}
 	res.Took = time.Since(begun)
 	return res, nil
@@ -117,6 +115,26 @@ func (res *DrillResult) proveStore(ctx context.Context, cfg *Config) (err error)
 		res.Messages += info.Messages
 		return err
 	})
+}
+
+// proveDatabases checks the databases of a group, or of all.
+func proveDatabases(ctx context.Context, cfg *Config, group string) error {
+	cfg, err := cfg.layout()
+	if err != nil {
+		return err
+	}
+	for i := range cfg.Groups {
+		g := &cfg.Groups[i]
+		if group != "" && g.Name != group {
+			continue
+		}
+		for _, name := range g.Databases {
+			if err := proveDatabase(ctx, g.path(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // proveDatabase checks the structure of a database file.

@@ -105,12 +105,19 @@ func (c *Core) removeUser(ctx context.Context, name string) error {
 		if !strings.EqualFold(r.Address, name) || r.Administrator {
 			continue
 		}
-		if err := c.store.Disconnect(ctx, store.MailboxID(r.ID), r.Address, time.Now()); err != nil {
+		if err := c.disconnect(ctx, r); err != nil {
 			return err
 		}
 	}
 	_, err := c.dir.RemoveUser(ctx, name)
 	return about(name, err)
+}
+
+// disconnect marks the mailbox of a user who goes.
+func (c *Core) disconnect(ctx context.Context, r directory.Recipient) error {
+	return c.store.Disconnect(ctx, store.Disconnected{
+		ID: store.MailboxID(r.ID), Address: r.Address, At: time.Now(),
+	})
 }
 
 // changeMailbox changes the mailbox of an account, or a deleted one. One that has got nothing yet
@@ -247,7 +254,7 @@ func (c *Core) restoreMailbox(ctx context.Context, i *MailboxInput) (*MailboxRes
 	}
 	if _, err = c.dir.RestoreUser(ctx, directory.GUID(d.ID), res.Address, secret); err != nil {
 		// The mark is put back as it was.
-		err = errors.Join(about(res.Address, err), c.store.Disconnect(ctx, d.ID, d.Address, d.At))
+		err = errors.Join(about(res.Address, err), c.store.Disconnect(ctx, d))
 		return nil, err
 	}
 	return res, nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pillarbox/directory"
+	"pillarbox/storage"
 	"pillarbox/store"
 )
 
@@ -69,7 +70,7 @@ func (c *Core) keepPurging(ctx context.Context) {
 
 // purgePass goes over all mailboxes once, with a pause after each transaction. What stands in the
 // way of one mailbox does not keep the others.
-func (c *Core) purgePass(ctx context.Context, p *store.Purge) {
+func (c *Core) purgePass(ctx context.Context, p *storage.Purge) {
 	note := &PurgeNote{}
 	before := p.Purged()
 	whole := c.purgeSteps(ctx, p, note)
@@ -94,12 +95,12 @@ func (c *Core) purgePass(ctx context.Context, p *store.Purge) {
 }
 
 // purgeSteps does the steps of a pass; false when the server ends meanwhile.
-func (c *Core) purgeSteps(ctx context.Context, p *store.Purge, note *PurgeNote) bool {
+func (c *Core) purgeSteps(ctx context.Context, p *storage.Purge, note *PurgeNote) bool {
 	pause := time.Duration(store.PurgeBatch) * time.Second / time.Duration(c.cfg.Store.PurgeRate)
 	for {
 		did, done, err := p.Step(ctx)
 		switch {
-		case err != nil && (ctx.Err() != nil || c.in.Err() != nil):
+		case err != nil && (ctx.Err() != nil || c.health() != nil):
 			return false
 		case err != nil:
 			c.logger.Error("purge", "err", err)

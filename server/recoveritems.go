@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,15 +23,34 @@ import (
 // besideFolder holds them in the data folder.
 const besideFolder = "beside"
 
+// groupNote in the folder of one says which group it is; without it the first one.
+const groupNote = "group.txt"
+
 var besideName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$`)
 
-// besideConfig is the config of one beside the live group.
-func besideConfig(cfg *Config, name string) (*Config, error) {
+// besideConfig is the config of one beside the live group, or beside the one that groupNote names.
+func besideConfig(cfg *Config, name, group string) (*Config, error) {
 	if !besideName.MatchString(name) {
 		return nil, fmt.Errorf("%q: such a name has letters, digits, - and _", name)
 	}
+	all, err := cfg.layout()
+	if err != nil {
+		return nil, err
+	}
+	if group == "" {
+		note, err := os.ReadFile(filepath.Join(cfg.Dir, besideFolder, name, groupNote))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		group = strings.TrimSpace(string(note))
+	}
+	live, err := all.group(group)
+	if err != nil {
+		return nil, err
+	}
 	c := *cfg
-	g := cfg.Groups[0]
+	g := *live
+	g.paths = nil
 	g.Dir = filepath.Join(cfg.Dir, besideFolder, name)
 	g.LogDir, g.CacheBytes = g.Dir, 16<<20
 	for _, db := range g.Databases {
@@ -44,7 +64,7 @@ func besideConfig(cfg *Config, name string) (*Config, error) {
 
 // RestoreBeside restores a storage group beside the live one, which may go on serving.
 func RestoreBeside(ctx context.Context, cfg *Config, name string, o RestoreOptions) error {
-	beside, err := besideConfig(cfg, name)
+	beside, err := besideConfig(cfg, name, or(o.Group, cfg.Groups[0].Name))
 	if err != nil {
 		return fmt.Errorf("restore --beside: %w", err)
 	}
@@ -53,14 +73,19 @@ func RestoreBeside(ctx context.Context, cfg *Config, name string, o RestoreOptio
 		return fmt.Errorf("restore --beside: %s is there: remove it, or take another name", g.Dir)
 	}
 	r := &restore{o: o, cfg: beside, g: g, lost: true}
-	if err := errors.Join(checkGroup(cfg, o.Group), r.choose()); err != nil {
+	r.o.Group = g.Name
+	if err := r.choose(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(g.Dir, 0o700); err != nil {
 		return err
 	}
-	if err = r.run(ctx); err == nil {
-		err = r.prove(ctx)
+	err = os.WriteFile(filepath.Join(g.Dir, groupNote), []byte(g.Name+"\n"), 0o600)
+	if err == nil {
+		err = r.run(ctx)
+	}
+	if err == nil {
+		err = r.proveBeside(ctx)
 	}
 	if err != nil {
 		err = errors.Join(err, os.RemoveAll(g.Dir))
@@ -69,6 +94,40 @@ func RestoreBeside(ctx context.Context, cfg *Config, name string, o RestoreOptio
 		return nil
 	}
 	return err
+}
+
+// proveBeside opens a group once, which gives mailboxes their new incarnation and tables what this
+// version adds, and ends it clean.
+func (r *restore) proveBeside(ctx context.Context) error {
+	in, err := ese.Open(r.g.options(quietLogger()))
+	if err != nil {
+		return err
+	}
+	s, dir, err := openBeside(ctx, in, r.cfg, r.g, quietLogger())
+	if err == nil && dir != nil {
+		r.o.Say("Restored: %d accounts in %d domains.", len(dir.Users()), len(dir.Domains()))
+	} else if err == nil {
+		n := 0
+		err = s.Mailboxes(func(store.MailboxID) error { n++; return nil })
+		r.o.Say("Restored: %d mailboxes.", n)
+	}
+	return errors.Join(err, in.Close())
+}
+
+// openBeside opens the store of a group beside the live one, and the directory if it is in it.
+func openBeside(
+	ctx context.Context, in *ese.Instance, cfg *Config, g *GroupConfig, logger *slog.Logger,
+) (*store.Store, *directory.Directory, error) {
+	s, err := store.Open(ctx, in, store.Options{Databases: g.Databases, Logger: logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := in.OpenDatabase(g.Databases[0])
+	if err != nil || !directory.In(db) {
+		return s, nil, err
+	}
+	dir, err := directory.Open(ctx, in, db, directory.Options{DefaultDomain: cfg.DefaultDomain})
+	return s, dir, err
 }
 
 // RecoverInput asks for items of a group beside the live one.
@@ -99,7 +158,7 @@ func (c *Core) recoverItems(ctx context.Context, in RecoverInput) (res *RecoverR
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := besideConfig(c.cfg, in.From)
+	cfg, err := besideConfig(c.cfg, in.From, "")
 	if err != nil {
 		return nil, err
 	}
@@ -144,17 +203,12 @@ func (x *recovering) source(
 	ctx context.Context, in *ese.Instance, cfg *Config, source string,
 ) error {
 	g := &cfg.Groups[0]
-	s, err := store.Open(ctx, in, store.Options{Databases: g.Databases, Logger: x.c.logger})
+	s, dir, err := openBeside(ctx, in, cfg, g, x.c.logger)
 	if err != nil {
 		return err
 	}
-	db, err := in.OpenDatabase(g.Databases[0])
-	if err != nil {
-		return err
-	}
-	dir, err := directory.Open(ctx, in, db, directory.Options{DefaultDomain: cfg.DefaultDomain})
-	if err != nil {
-		return err
+	if dir == nil {
+		dir = x.c.dir
 	}
 	address, name, _ := strings.Cut(source, "/")
 	id, err := mailboxOf(dir, address)

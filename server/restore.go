@@ -12,6 +12,7 @@ import (
 
 	"pillarbox/backup"
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // RestoreOptions are the flags of restore.
@@ -53,16 +54,60 @@ type restore struct {
 	logs []string
 }
 
-// Restore brings the storage group of a config back, in place. No server may run on it.
+// Restore brings a storage group of a config back, in place, or all of them. No server may run on
+// them.
 func Restore(ctx context.Context, cfg *Config, o RestoreOptions) error {
-	r := &restore{o: o, cfg: cfg, g: &cfg.Groups[0]}
-	if err := checkGroup(cfg, o.Group); err != nil {
+	all, err := cfg.layout()
+	if err != nil {
 		return err
 	}
-	if err := r.choose(); err != nil {
-		return err
+	names := []string{o.Group}
+	if o.Group == "" {
+		if names, err = groupsToRestore(all, o.From); err != nil {
+			return err
+		}
 	}
-	return r.inPlace(ctx, time.Now())
+	for _, name := range names {
+		g, err := all.group(name)
+		if err != nil {
+			return err
+		}
+		if len(names) > 1 {
+			o.Say("Storage group %s:", name)
+		}
+		r := &restore{o: o, cfg: cfg, g: g}
+		r.o.Group = g.Name
+		if err := r.choose(); err != nil {
+			return err
+		}
+		if err := r.inPlace(ctx, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groupsToRestore are all groups of a config. Each must have a backup, unless there is only one
+// group: then the error is told when its backup is looked for.
+func groupsToRestore(cfg *Config, from string) (names []string, err error) {
+	for i := range cfg.Groups {
+		names = append(names, cfg.Groups[i].Name)
+	}
+	if len(names) == 1 {
+		return names, nil
+	}
+	s, err := backup.OpenShelf(from)
+	if err != nil {
+		return nil, err
+	}
+	have := s.Groups()
+	for _, name := range names {
+		if !slices.Contains(have, name) {
+			return nil, fmt.Errorf("%s has no backup of the storage group %s: name those to restore with --group",
+				from, name)
+		}
+	}
+	return names, nil
 }
 
 // choose finds the sets for the moment.
@@ -233,6 +278,13 @@ func (r *restore) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	g, err := c.store.Group(r.g.Name)
+	if err == nil {
+		err = g.Err()
+	}
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
 	r.o.Say("Restored: %d accounts in %d domains.", len(c.dir.Users()), len(c.dir.Domains()))
 	return c.Close()
 }
@@ -247,25 +299,31 @@ func RestoreInto(ctx context.Context, dir string, o RestoreOptions) (config stri
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return "", fmt.Errorf("restore --into %s: the folder is not empty: name a new one", dir)
 	}
-	r := &restore{o: o, g: &GroupConfig{}, lost: true}
-	if r.o.Group == "" {
-		if r.o.Group, err = onlyGroup(o.From); err != nil {
+	names := []string{o.Group}
+	if o.Group == "" {
+		if names, err = allGroups(o.From); err != nil {
 			return "", err
 		}
 	}
-	if err := r.choose(); err != nil {
-		return "", err
-	}
-	for _, d := range r.base.Engine.Databases {
-		if filepath.Base(d.Name) != d.Name {
-			return "", fmt.Errorf("restore --into: the database %s had a place of its own: "+
-				"use --config with a config that names it", d.Name)
+	var parts []*restore
+	for _, name := range names {
+		r := &restore{o: o, g: &GroupConfig{}, lost: true}
+		r.o.Group = name
+		if err := r.choose(); err != nil {
+			return "", err
 		}
+		for _, d := range r.base.Engine.Databases {
+			if filepath.Base(d.Name) != d.Name {
+				return "", fmt.Errorf("restore --into: the database %s had a place of its own: "+
+					"use --config with a config that names it", d.Name)
+			}
+		}
+		parts = append(parts, r)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	config, err = r.into(ctx, dir)
+	config, err = allInto(ctx, dir, parts)
 	if errors.Is(err, errPlanned) {
 		return "", os.RemoveAll(dir)
 	}
@@ -275,13 +333,16 @@ func RestoreInto(ctx context.Context, dir string, o RestoreOptions) (config stri
 	return config, nil
 }
 
-func (r *restore) into(ctx context.Context, dir string) (string, error) {
-	// The newest set has the newest config.
-	from := r.base
-	if n := len(r.row.Logs); n > 0 {
-		from = r.row.Logs[n-1]
+// allInto unpacks the config of the newest set, restores each group and opens them.
+func allInto(ctx context.Context, dir string, parts []*restore) (string, error) {
+	newest := parts[0]
+	for _, r := range parts {
+		if r.newest().Engine.Ended.After(newest.newest().Engine.Ended) {
+			newest = r
+		}
 	}
-	if err := from.Unpack(ctx, dir, backup.ServerFolder+"/", r.keys, nil); err != nil {
+	err := newest.newest().Unpack(ctx, dir, backup.ServerFolder+"/", newest.keys, nil)
+	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, ConfigName)
@@ -292,25 +353,53 @@ func (r *restore) into(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r.cfg, r.g = cfg, &cfg.Groups[0]
-	if err := os.MkdirAll(r.g.Dir, 0o700); err != nil {
+	if err := storage.Settle(cfg.Dir); err != nil {
 		return "", err
 	}
-	if err := r.run(ctx); err != nil {
-		return "", err
-	}
-	return path, r.prove(ctx)
-}
-
-// onlyGroup is the storage group whose sets a folder holds.
-func onlyGroup(dir string) (string, error) {
-	s, err := backup.OpenShelf(dir)
+	all, err := cfg.layout()
 	if err != nil {
 		return "", err
 	}
-	groups := s.Groups()
-	if len(groups) != 1 {
-		return "", fmt.Errorf("%s has sets of the storage groups %q: name one with --group", dir, groups)
+	for _, r := range parts {
+		if r.g, err = all.group(r.o.Group); err != nil {
+			return "", err
+		}
+		if len(parts) > 1 {
+			r.o.Say("Storage group %s:", r.g.Name)
+		}
+		if err := os.MkdirAll(r.g.Dir, 0o700); err != nil {
+			return "", err
+		}
+		if err := r.run(ctx); err != nil {
+			return "", err
+		}
 	}
-	return groups[0], nil
+	for _, r := range parts {
+		r.cfg = cfg
+		if err := r.prove(ctx); err != nil {
+			return "", err
+		}
+	}
+	return path, nil
+}
+
+// newest is the newest set: it has the newest config.
+func (r *restore) newest() *backup.Set {
+	if n := len(r.row.Logs); n > 0 {
+		return r.row.Logs[n-1]
+	}
+	return r.base
+}
+
+// allGroups are the storage groups whose sets a folder holds.
+func allGroups(dir string) ([]string, error) {
+	s, err := backup.OpenShelf(dir)
+	if err != nil {
+		return nil, err
+	}
+	groups := s.Groups()
+	if len(groups) == 0 {
+		return nil, fmt.Errorf("%s: %w", dir, backup.ErrNoBase)
+	}
+	return groups, nil
 }

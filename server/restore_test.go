@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // backedUp makes a server's folder with a full backup and two more accounts since.
@@ -25,6 +26,9 @@ func backedUp(t *testing.T) (cfg *Config, sets string) {
 	}
 	// Begun anew, with log files that are full soon.
 	if err := os.RemoveAll(cfg.Groups[0].Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, storage.RegistryName)); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Groups[0].GenerationBytes = 64 << 10

@@ -8,6 +8,7 @@ import (
 
 	"pillarbox/backup"
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // BackupConfig is the schedule of backups. Without To there is none.
@@ -77,16 +78,23 @@ func (b *BackupConfig) check() error {
 
 // checkBackup checks schedule and archive.
 func (c *Config) checkBackup() error {
-	g := &c.Groups[0]
-	if g.Circular && (g.Archive != "" || c.Backup.IncrementalEvery != 0) {
-		return errors.New("circular keeps no log: group.archive and backup.incremental_every need it")
+	all := true
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		all = all && g.Circular
+		if g.Circular && g.Archive != "" {
+			return fmt.Errorf("group %s: circular keeps no log: group.archive needs it", g.Name)
+		}
+	}
+	if all && c.Backup.IncrementalEvery != 0 {
+		return errors.New("circular keeps no log: backup.incremental_every needs it")
 	}
 	return c.Backup.check()
 }
 
 // due is the kind of backup whose time has come; empty when there is none. A log stream without a
 // full backup needs one at once.
-func (b *BackupConfig) due(now time.Time, n *BackupNotes, stream string) ese.BackupKind {
+func (b *BackupConfig) due(now time.Time, n *GroupBackups, stream string) ese.BackupKind {
 	if n.Failure != nil && now.Sub(n.Failure.At) < retryAfter {
 		return ""
 	}
@@ -115,9 +123,8 @@ func (c *Core) keepSchedule(ctx context.Context) {
 	t := time.NewTicker(scheduleTick)
 	defer t.Stop()
 	for {
-		n := c.backups.notes()
-		if kind := c.cfg.Backup.due(time.Now(), &n, c.in.LogSignature()); kind != "" {
-			c.scheduled(ctx, kind)
+		for _, g := range c.store.Groups() {
+			c.scheduleGroup(ctx, g)
 		}
 		select {
 		case <-ctx.Done():
@@ -127,12 +134,31 @@ func (c *Core) keepSchedule(ctx context.Context) {
 	}
 }
 
+// scheduleGroup makes the backup of a group that is due. A group with circular logging has no
+// incremental ones.
+func (c *Core) scheduleGroup(ctx context.Context, g *storage.Group) {
+	in, err := g.Instance()
+	if err != nil {
+		return // said elsewhere
+	}
+	n := c.backups.notes()
+	b := c.cfg.Backup
+	if g.Circular() {
+		b.IncrementalEvery = 0
+	}
+	kind := b.due(time.Now(), n.of(g.Name(), c.backups.first), in.LogSignature())
+	if kind != "" {
+		c.scheduled(ctx, g.Name(), kind)
+	}
+}
+
 // scheduled makes one backup and what belongs to it.
-func (c *Core) scheduled(ctx context.Context, kind ese.BackupKind) {
+func (c *Core) scheduled(ctx context.Context, group string, kind ese.BackupKind) {
 	b := &c.cfg.Backup
 	start := time.Now()
 	res, err := Backup(ctx, c, BackupOptions{
-		Kind: string(kind), To: b.To, Compress: b.Compress, Encrypt: b.Encrypt, Rate: b.RateBytes,
+		Kind: string(kind), Group: group, To: b.To, Compress: b.Compress, Encrypt: b.Encrypt,
+		Rate: b.RateBytes,
 	})
 	if err == nil {
 		c.logger.Info("backup made", "id", res.ID, "bytes", res.Bytes, "took", time.Since(start))
@@ -144,9 +170,9 @@ func (c *Core) scheduled(ctx context.Context, kind ese.BackupKind) {
 		return // the server ends; the next start tries again
 	}
 	if err != nil {
-		c.logger.Error("scheduled backup failed", "kind", string(kind), "err", err)
+		c.logger.Error("scheduled backup failed", "group", group, "kind", string(kind), "err", err)
 	}
-	if nerr := c.backups.attempted(kind, err, time.Now()); nerr != nil {
+	if nerr := c.backups.attempted(group, kind, err, time.Now()); nerr != nil {
 		c.logger.Error("backup not noted", "err", nerr)
 	}
 }
@@ -157,8 +183,10 @@ func (c *Core) pruneScheduled(b *BackupConfig) error {
 	for _, id := range gone {
 		c.logger.Info("backup removed: retention", "id", id)
 	}
-	if a := c.cfg.Groups[0].Archive; err == nil && a != "" {
-		err = pruneArchive(a, b.To)
+	for i := range c.cfg.Groups {
+		if a := c.cfg.Groups[i].Archive; err == nil && a != "" {
+			err = pruneArchive(a, b.To)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("prune backups: %w", err)

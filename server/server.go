@@ -139,7 +139,7 @@ func (s *Server) web(v service) *http.Server {
 			Submission: s.port(serviceSubmission), Submissions: s.port(serviceSubmissions),
 			HasCA: s.cfg.TLS.CA != "", Plaintext: len(s.cfg.PlaintextAuthFrom) > 0,
 		},
-		Health: s.core.in.Err, Metrics: s.core.writeMetrics, Logger: s.logger,
+		Health: s.core.health, Metrics: s.core.writeMetrics, Logger: s.logger,
 	}
 	if s.cfg.TLS.CA != "" {
 		o.CA = func() ([]byte, error) { return os.ReadFile(s.cfg.TLS.CA) }
@@ -245,8 +245,10 @@ func (s *Server) serve(ctx context.Context) error {
 
 // guard keeps archive, schedule of backups and drills, warns, and purges.
 func (s *Server) guard(ctx context.Context) {
-	if s.cfg.Groups[0].Archive != "" {
-		s.wg.Go(func() { newArchiver(s.core).keep(ctx) })
+	for i := range s.cfg.Groups {
+		if g := &s.cfg.Groups[i]; g.Archive != "" {
+			s.wg.Go(func() { s.core.keepArchive(ctx, g) })
+		}
 	}
 	if s.cfg.Backup.To != "" {
 		s.wg.Go(func() { s.core.keepSchedule(ctx) })

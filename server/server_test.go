@@ -18,6 +18,7 @@ import (
 
 	"pillarbox/directory"
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // running is a server of a test on ports of the system's choice.
@@ -254,27 +255,8 @@ func TestLostDatabase(t *testing.T) {
 	if err := os.Rename(edb, edb+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for _, remains := range []struct {
-		name string
-		size int64
-	}{
-		{filepath.Join(g.Dir, "priv1.stm"), 64 << 10},
-		{filepath.Join(g.LogDir, "E0000000001.log"), 0},
-	} {
-		old, oldErr := os.ReadFile(remains.name)
-		if err := os.WriteFile(remains.name, make([]byte, remains.size), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := checkComplete(g); !errors.Is(err, errLostDatabase) {
-			t.Errorf("%s: %v", remains.name, err)
-		}
-		if oldErr != nil {
-			_ = os.Remove(remains.name)
-		} else if err := os.WriteFile(remains.name, old, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Truncate(filepath.Join(g.Dir, "priv1.stm"), 8192); err != nil {
+	// groups.json remembers it; without that the stream file tells.
+	if err := os.Truncate(filepath.Join(g.Dir, "priv1.stm"), 0); err != nil {
 		t.Fatal(err)
 	}
 	core, err := openCore(t.Context(), r.cfg, coreOptions{
@@ -283,7 +265,22 @@ func TestLostDatabase(t *testing.T) {
 	if err == nil {
 		_ = core.Close()
 	}
-	if !errors.Is(err, errLostDatabase) || !strings.Contains(Advise(err).Error(), "put the file back") {
+	if !errors.Is(err, storage.ErrLost) {
+		t.Errorf("with groups.json: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, storage.RegistryName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(g.Dir, "priv1.stm"), 8192); err != nil {
+		t.Fatal(err)
+	}
+	core, err = openCore(t.Context(), r.cfg, coreOptions{
+		logger: slog.New(slog.DiscardHandler), still: true,
+	})
+	if err == nil {
+		_ = core.Close()
+	}
+	if !errors.Is(err, storage.ErrLost) || !strings.Contains(Advise(err).Error(), "put the file back") {
 		t.Errorf("opened: %v", err)
 	}
 	if _, err := os.Stat(edb); !errors.Is(err, os.ErrNotExist) {

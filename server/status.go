@@ -1,16 +1,18 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"pillarbox/ese"
+	"pillarbox/storage"
 	"pillarbox/store"
 	"pillarbox/transport"
 )
 
-// Status is the state of a storage group.
+// Status is the state of the server.
 type Status struct {
 	Hostname string        `json:"hostname"`
 	Dir      string        `json:"dir"`
@@ -24,8 +26,12 @@ type Status struct {
 	QueueMessages   int `json:"queue_messages"`
 	QueueRecipients int `json:"queue_recipients"`
 
+	// LogEnd and Checkpoint are those of the first storage group.
 	LogEnd     string `json:"log_end"`
 	Checkpoint string `json:"checkpoint"`
+
+	Groups    []storage.GroupState    `json:"groups"`
+	Databases []storage.DatabaseState `json:"databases"`
 
 	Backups BackupNotes `json:"backups"`
 	// Warnings are what endangers the way back.
@@ -45,18 +51,29 @@ func (c *Core) status() (*Status, error) {
 		Hostname: c.cfg.Hostname, Dir: c.cfg.Dir, Uptime: time.Since(c.started),
 		Domains: len(c.dir.Domains()), Users: len(c.dir.Users()),
 		QueueMessages: q.Messages, QueueRecipients: q.Recipients,
-		LogEnd: c.in.Durable().String(), Checkpoint: c.in.Checkpoint().String(),
-		Backups: c.backups.notes(),
+		Backups: c.backups.notes(), Groups: c.store.States(), Databases: c.store.Databases(),
 	}
+	s.LogEnd, s.Checkpoint = s.Groups[0].LogEnd, s.Groups[0].Checkpoint
 	s.Warnings = c.warnings(&s.Backups, time.Now())
 	s.Purge, _ = c.purged.read()
 	if s.Kept, err = c.store.Kept(); err != nil {
 		return nil, err
 	}
-	if err := c.in.Err(); err != nil {
+	if err := c.health(); err != nil {
 		s.Failure = err.Error()
 	}
 	return s, nil
+}
+
+// health is why a storage group does not work, or nil.
+func (c *Core) health() error {
+	var errs []error
+	for _, g := range c.store.Groups() {
+		if !g.Down() {
+			errs = append(errs, g.Err())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // metrics is one writer of Prometheus text.
@@ -66,15 +83,19 @@ func (m metrics) counter(name, help string, v any) { m.print("counter", name, he
 func (m metrics) gauge(name, help string, v any)   { m.print("gauge", name, help, v) }
 
 func (m metrics) print(kind, name, help string, v any) {
-	fmt.Fprintf(m.w, "# HELP pillarbox_%s %s\n# TYPE pillarbox_%s %s\npillarbox_%s %v\n",
-		name, help, name, kind, name, v)
+	m.head(kind, name, help)
+	fmt.Fprintf(m.w, "pillarbox_%s %v\n", name, v)
+}
+
+func (m metrics) head(kind, name, help string) {
+	fmt.Fprintf(m.w, "# HELP pillarbox_%s %s\n# TYPE pillarbox_%s %s\n", name, help, name, kind)
 }
 
 // writeMetrics writes the counters of the storage group and the queue.
 func (c *Core) writeMetrics(w io.Writer) {
 	m := metrics{w}
 	up := 1
-	if c.in.Err() != nil {
+	if c.health() != nil {
 		up = 0
 	}
 	m.gauge("up", "1 while the storage group works.", up)
@@ -85,7 +106,19 @@ func (c *Core) writeMetrics(w io.Writer) {
 	}
 	c.keptMetrics(m)
 	c.backupMetrics(m)
-	c.engineMetrics(m, c.in.Stats())
+	var all []groupStats
+	for _, g := range c.store.Groups() {
+		if in, err := g.Instance(); err == nil {
+			all = append(all, groupStats{g.Name(), in.Stats()})
+		}
+	}
+	c.engineMetrics(m, all)
+}
+
+// groupStats are the counters of one group.
+type groupStats struct {
+	group string
+	ese.Stats
 }
 
 func (c *Core) queueMetrics(m metrics, q transport.Counts) {
@@ -116,7 +149,7 @@ func (c *Core) keptMetrics(m metrics) {
 // backupMetrics tells how old the way back is.
 func (c *Core) backupMetrics(m metrics) {
 	n := c.backups.notes()
-	if at, any := c.lastBackup(&n); any {
+	if at, all := c.oldestBackup(&n); all {
 		m.gauge("backup_age_seconds", "Time since the last backup ended.", int64(time.Since(at).Seconds()))
 	}
 	if d := n.Drill; d != nil {
@@ -130,41 +163,53 @@ func (c *Core) backupMetrics(m metrics) {
 	m.gauge("backup_warnings", "What status warns of.", len(c.warnings(&n, time.Now())))
 }
 
-func (c *Core) engineMetrics(m metrics, s ese.Stats) {
-	m.counter("log_records_total", "Log records appended.", s.Log.Records)
-	m.counter("log_bytes_total", "Log bytes written.", s.Log.Bytes)
-	m.counter("log_syncs_total", "Syncs of the log.", s.Log.Syncs)
-	m.counter("log_rolls_total", "Log generations closed.", s.Log.Rolls)
-	m.gauge("log_generation", "Current log generation.", s.DurableLog.Generation())
-	m.gauge("checkpoint_generation", "Generation where recovery would begin.",
-		s.CheckpointAt.Generation())
-	full := 0
-	if s.LogFull {
-		full = 1
+// engineMetrics writes the counters of the engine, of each group.
+func (c *Core) engineMetrics(m metrics, all []groupStats) {
+	for _, x := range []struct {
+		kind, name, help string
+		value            func(*ese.Stats) any
+	}{
+		{"counter", "log_records_total", "Log records appended.", func(s *ese.Stats) any { return s.Log.Records }},
+		{"counter", "log_bytes_total", "Log bytes written.", func(s *ese.Stats) any { return s.Log.Bytes }},
+		{"counter", "log_syncs_total", "Syncs of the log.", func(s *ese.Stats) any { return s.Log.Syncs }},
+		{"counter", "log_rolls_total", "Log generations closed.", func(s *ese.Stats) any { return s.Log.Rolls }},
+		{"gauge", "log_generation", "Current log generation.", func(s *ese.Stats) any { return s.DurableLog.Generation() }},
+		{"gauge", "checkpoint_generation", "Generation where recovery would begin.", func(s *ese.Stats) any { return s.CheckpointAt.Generation() }},
+		{"gauge", "log_full", "1 while changes are refused for want of log space.", func(s *ese.Stats) any { return flag(s.LogFull) }},
+		{"counter", "log_reserves_used_total", "Log generations made of reserve files.", func(s *ese.Stats) any { return s.Log.ReservesUsed }},
+		{"counter", "log_rolls_waited_total", "Rolls that waited for preparation.", func(s *ese.Stats) any { return s.Log.RollsWaited }},
+		{"counter", "events_total", "Events of the engine.", func(s *ese.Stats) any { return s.Events }},
+		{"counter", "page_reads_total", "Pages read from disk.", func(s *ese.Stats) any { return s.Cache.Reads }},
+		{"counter", "page_writes_total", "Pages written.", func(s *ese.Stats) any { return s.Cache.Writes }},
+		{"gauge", "pages_dirty", "Pages changed and not yet written.", func(s *ese.Stats) any { return s.Cache.Dirty }},
+		{"counter", "pages_repaired_total", "Pages with a flipped bit put right.", func(s *ese.Stats) any { return s.PagesRepaired }},
+		{"counter", "pages_damaged_total", "Readings of pages that cannot be put right.", func(s *ese.Stats) any { return s.PagesDamaged }},
+		{"counter", "lost_writes_total", "Pages whose last write the disk lost.", func(s *ese.Stats) any { return s.LostWrites }},
+		{"counter", "pages_scrubbed_total", "Pages verified by the scrub.", func(s *ese.Stats) any { return s.PagesScrubbed }},
+		{"counter", "scrubs_total", "Databases verified by the scrub.", func(s *ese.Stats) any { return s.ScrubPasses }},
+		{"counter", "pages_moved_total", "Pages moved to the front by defragmentation.", func(s *ese.Stats) any { return s.PagesMoved }},
+		{"counter", "pages_joined_total", "Pages emptied into a neighbour by it.", func(s *ese.Stats) any { return s.PagesJoined }},
+		{"counter", "pages_trimmed_total", "Pages taken off the ends of databases.", func(s *ese.Stats) any { return s.PagesTrimmed }},
+		{"counter", "page_splits_total", "Pages split.", func(s *ese.Stats) any { return s.Splits }},
+		{"counter", "page_merges_total", "Pages merged.", func(s *ese.Stats) any { return s.Merges }},
+		{"counter", "rollbacks_total", "Transactions rolled back.", func(s *ese.Stats) any { return s.Undone }},
+		{"counter", "checkpoints_total", "Checkpoints written.", func(s *ese.Stats) any { return s.Checkpoints }},
+		{"gauge", "transactions", "Open transactions.", func(s *ese.Stats) any { return s.ActiveTx }},
+		{"gauge", "version_store_bytes", "Memory of earlier row versions.", func(s *ese.Stats) any { return s.VersionBytes }},
+		{"gauge", "stream_held_bytes", "Message bytes waiting to be written.", func(s *ese.Stats) any { return s.StreamBytesHeld }},
+		{"gauge", "recovery_seconds", "Time that recovery took at the start.", func(s *ese.Stats) any { return s.Recovery.Took.Seconds() }},
+	} {
+		m.head(x.kind, x.name, x.help)
+		for i := range all {
+			g := &all[i]
+			fmt.Fprintf(m.w, "pillarbox_%s{group=%q} %v\n", x.name, g.group, x.value(&g.Stats))
+		}
 	}
-	m.gauge("log_full", "1 while changes are refused for want of log space.", full)
-	m.counter("log_reserves_used_total", "Log generations made of reserve files.",
-		s.Log.ReservesUsed)
-	m.counter("log_rolls_waited_total", "Rolls that waited for preparation.", s.Log.RollsWaited)
-	m.counter("events_total", "Events of the engine.", s.Events)
-	m.counter("page_reads_total", "Pages read from disk.", s.Cache.Reads)
-	m.counter("page_writes_total", "Pages written.", s.Cache.Writes)
-	m.gauge("pages_dirty", "Pages changed and not yet written.", s.Cache.Dirty)
-	m.counter("pages_repaired_total", "Pages with a flipped bit put right.", s.PagesRepaired)
-	m.counter("pages_damaged_total", "Readings of pages that cannot be put right.", s.PagesDamaged)
-	m.counter("lost_writes_total", "Pages whose last write the disk lost.", s.LostWrites)
-	m.counter("pages_scrubbed_total", "Pages verified by the scrub.", s.PagesScrubbed)
-	m.counter("scrubs_total", "Databases verified by the scrub.", s.ScrubPasses)
-	m.counter("pages_moved_total", "Pages moved to the front by defragmentation.", s.PagesMoved)
-	m.counter("pages_joined_total", "Pages emptied into a neighbour by it.", s.PagesJoined)
-	m.counter("pages_trimmed_total", "Pages taken off the ends of databases.", s.PagesTrimmed)
-	m.counter("page_splits_total", "Pages split.", s.Splits)
-	m.counter("page_merges_total", "Pages merged.", s.Merges)
-	m.counter("rollbacks_total", "Transactions rolled back.", s.Undone)
-	m.counter("checkpoints_total", "Checkpoints written.", s.Checkpoints)
-	m.gauge("transactions", "Open transactions.", s.ActiveTx)
-	m.gauge("version_store_bytes", "Memory of earlier row versions.", s.VersionBytes)
-	m.gauge("stream_held_bytes", "Message bytes waiting to be written.", s.StreamBytesHeld)
-	m.gauge("recovery_seconds", "Time that recovery took at the start.",
-		s.Recovery.Took.Seconds())
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // What endangers the way back is warned of: in the log once a day, and by status at any time.
@@ -21,23 +22,24 @@ const (
 	drillRetry = 24 * time.Hour
 )
 
-// observe takes the engine's events. It is called with locks of the engine held.
-func (c *Core) observe(e ese.Event) {
+// observe takes the events of a group's engine. It is called with locks of the engine held.
+func (c *Core) observe(group string, e ese.Event) {
 	if e.ID == ese.EventLogRemoved {
-		c.logsGone.Store(e.Gen)
+		c.logsGone.Store(group, e.Gen)
 	}
 }
 
-// backedUp tells whether the log stream has a full backup: from then on the engine lets no log go
-// that no backup covers.
-func (c *Core) backedUp(n *BackupNotes) bool {
+// coveredBy tells whether the log stream of a group has a full backup: from then on the engine lets
+// no log go that no backup covers.
+func coveredBy(n *GroupBackups, g *storage.Group) bool {
 	full, ok := n.Last[ese.BackupFull]
-	return ok && full.Stream == c.in.LogSignature()
+	in, err := g.Instance()
+	return err != nil || ok && full.Stream == in.LogSignature()
 }
 
-// lastBackup is when the newest backup ended, or where there is none, when the first account was
-// made.
-func (c *Core) lastBackup(n *BackupNotes) (at time.Time, any bool) {
+// lastBackup is when the newest backup of a group ended, or where there is none, when the first
+// account was made.
+func (c *Core) lastBackup(n *GroupBackups) (at time.Time, any bool) {
 	for _, b := range n.Last {
 		if b.Ended.After(at) {
 			at, any = b.Ended, true
@@ -54,12 +56,51 @@ func (c *Core) lastBackup(n *BackupNotes) (at time.Time, any bool) {
 	return at, false
 }
 
+// oldestBackup is the newest backup of the group that has the oldest; false where a group has none.
+func (c *Core) oldestBackup(n *BackupNotes) (oldest time.Time, all bool) {
+	all = true
+	for _, g := range c.store.Groups() {
+		at, any := c.lastBackup(n.of(g.Name(), c.backups.first))
+		all = all && any
+		if oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest, all
+}
+
 // warnings are what an administrator should know of the backups.
 func (c *Core) warnings(n *BackupNotes, now time.Time) (list []string) {
+	groups := c.store.Groups()
+	any := false
+	for _, g := range groups {
+		of := ""
+		if len(groups) > 1 {
+			of = "storage group " + g.Name() + ": "
+		}
+		for _, w := range c.groupWarnings(n.of(g.Name(), c.backups.first), g, now) {
+			list = append(list, of+w)
+		}
+		_, has := c.lastBackup(n.of(g.Name(), c.backups.first))
+		any = any || has
+	}
+	if every := c.cfg.Backup.DrillEvery.time; every > 0 && any {
+		switch {
+		case n.Drill != nil && n.Drill.Reason != "":
+			list = append(list, "the last restore drill failed: "+n.Drill.Reason)
+		case n.Drill != nil && now.Sub(n.Drill.At) > 2*every:
+			list = append(list, fmt.Sprintf("the last restore drill is %s old", days(now.Sub(n.Drill.At))))
+		}
+	}
+	return list
+}
+
+// groupWarnings are those of one storage group.
+func (c *Core) groupWarnings(n *GroupBackups, g *storage.Group, now time.Time) (list []string) {
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
-	b := &c.cfg.Backup
 	at, any := c.lastBackup(n)
-	if after := b.WarnAfter.time; after > 0 && !at.IsZero() && now.Sub(at) > after {
+	after := c.cfg.Backup.WarnAfter.time
+	if after > 0 && !at.IsZero() && now.Sub(at) > after {
 		if any {
 			add("the last backup is %s old: pillarbox backup full --to DIR", days(now.Sub(at)))
 		} else {
@@ -67,17 +108,9 @@ func (c *Core) warnings(n *BackupNotes, now time.Time) (list []string) {
 				at.UTC().Format(time.DateOnly))
 		}
 	}
-	if gen := c.logsGone.Load(); gen > 0 && !c.cfg.Groups[0].Circular && !c.backedUp(n) {
+	if gen, ok := c.logsGone.Load(g.Name()); ok && !g.Circular() && !coveredBy(n, g) {
 		add("log files below generation %d are gone, and no backup covers them: "+
 			"a lost database cannot be rolled forward; make a full backup", gen)
-	}
-	if every := b.DrillEvery.time; every > 0 && any {
-		switch {
-		case n.Drill != nil && n.Drill.Reason != "":
-			add("the last restore drill failed: %s", n.Drill.Reason)
-		case n.Drill != nil && now.Sub(n.Drill.At) > 2*every:
-			add("the last restore drill is %s old", days(now.Sub(n.Drill.At)))
-		}
 	}
 	return list
 }

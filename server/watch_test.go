@@ -35,12 +35,9 @@ func TestWarnings(t *testing.T) {
 	one(&n, now.Add(8*day), "the last backup is 8 days old")
 	one(&BackupNotes{}, now.Add(6*day), "")
 	one(&BackupNotes{}, now.Add(8*day), "there is no backup, and mail since ")
-	c.observe(ese.Event{ID: ese.EventLogRemoved, Gen: 7})
+	c.observe(cfg.Groups[0].Name, ese.Event{ID: ese.EventLogRemoved, Gen: 7})
 	one(&n, now, "")
 	one(&BackupNotes{}, now, "log files below generation 7 are gone, and no backup covers them")
-	cfg.Groups[0].Circular = true
-	one(&BackupNotes{}, now, "")
-	cfg.Groups[0].Circular = false
 	cfg.Backup.WarnAfter = Keep{}
 	one(&n, now.Add(8*day), "")
 

@@ -73,6 +73,17 @@ func (r *IntegrityReport) Left() (n int64) {
 	return n
 }
 
+// Add adds the report of another store.
+func (r *IntegrityReport) Add(o *IntegrityReport) {
+	for i, t := range o.Results {
+		r.Results[i].Checked += t.Checked
+		r.Results[i].Found += t.Found
+		r.Results[i].Mended += t.Mended
+	}
+	r.Findings = append(r.Findings, o.Findings...)
+	r.Findings = r.Findings[:min(len(r.Findings), maxFindings)]
+}
+
 // CheckIntegrity checks the store against itself while it is used: each mailbox on a snapshot,
 // contents and streams by windows, each message read outside of transactions. With Fix a
 // mailbox that has faults is checked again under its write lock and mended in the same

@@ -23,7 +23,7 @@ type Kept struct {
 
 // Kept reads a row or two of each mailbox.
 func (s *Store) Kept() (k Kept, err error) {
-	for _, d := range s.dbs {
+	for _, d := range s.mounted() {
 		err := s.in.View(func(tx *ese.Tx) error {
 			c := checker{ctx: context.Background(), tx: tx}
 			return c.each(d.mailbox.t, func(v *ese.RowView) error {
@@ -46,4 +46,12 @@ func (s *Store) Kept() (k Kept, err error) {
 		}
 	}
 	return k, nil
+}
+
+// Add adds what another store keeps.
+func (k *Kept) Add(o Kept) {
+	k.Messages += o.Messages
+	k.Bytes += o.Bytes
+	k.Disconnected += o.Disconnected
+	k.Held += o.Held
 }

@@ -165,3 +165,53 @@ func Unavailable(err error) bool {
 	}
 	return false
 }
+
+// Mounted is nil when a database is mounted.
+func (s *Store) Mounted(database string) error {
+	_, err := s.named(database)
+	return err
+}
+
+// Reachable is nil when the database of a mailbox is mounted.
+func (s *Store) Reachable(id MailboxID) error {
+	if s.o.Home == nil {
+		return nil
+	}
+	_, err := s.home(id)
+	if errors.Is(err, ErrNoMailbox) {
+		return nil // without an owner it is where it was
+	}
+	return err
+}
+
+// Where finds the database that has a mailbox's rows, wherever it should live; "" when none of
+// those that are mounted has.
+func (s *Store) Where(id MailboxID) (database string, err error) {
+	err = s.in.View(func(tx *ese.Tx) error {
+		for _, d := range s.mounted() {
+			_, ok, err := d.lookup(tx, id)
+			if err != nil {
+				return err
+			}
+			if ok {
+				database = d.db.Name()
+				return nil
+			}
+		}
+		return nil
+	})
+	return database, err
+}
+
+// Forget ends all handles with an error, before the instance is closed.
+func (s *Store) Forget(why error) {
+	s.mu.Lock()
+	boxes := s.boxes
+	s.boxes = make(map[MailboxID]*box)
+	s.mu.Unlock()
+	for _, b := range boxes {
+		b.write.Lock()
+		b.end(why)
+		b.write.Unlock()
+	}
+}

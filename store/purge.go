@@ -28,6 +28,14 @@ type Purged struct {
 	Messages, Bytes, Tombs, Mailboxes int64
 }
 
+// Add adds what another Purge has removed.
+func (n *Purged) Add(o Purged) {
+	n.Messages += o.Messages
+	n.Bytes += o.Bytes
+	n.Tombs += o.Tombs
+	n.Mailboxes += o.Mailboxes
+}
+
 // Purge removes, step by step, what nobody can ask for any more: recoverable messages, tombstones
 // and mailboxes without an owner whose time is over. Nothing of a mailbox on hold goes but its
 // tombstones. It is for one goroutine.

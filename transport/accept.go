@@ -112,7 +112,7 @@ func (m *message) placement(c *recipient) store.Recipient {
 
 // receive reads the message behind its trace block into a content. No transaction is open.
 func (t *Transport) receive(m *message, e *Envelope, r io.Reader) (*store.Content, error) {
-	w, err := t.o.Store.NewContent(store.MailboxID{})
+	w, err := t.o.Store.NewContent(t.firstMailbox(e))
 	if err != nil {
 		return nil, fmt.Errorf("accept message: %w", err)
 	}
@@ -150,6 +150,17 @@ func (t *Transport) receive(m *message, e *Envelope, r io.Reader) (*store.Conten
 	return t.finish(m, e.UTF8, w, len(block), returnPathLen)
 }
 
+// firstMailbox is that of the first recipient here: large content goes to its database at once.
+func (t *Transport) firstMailbox(e *Envelope) (id store.MailboxID) {
+	for i := range e.Recipients {
+		who, err := t.o.Directory.Resolve(e.Recipients[i].Address)
+		if err == nil && who.Kind == directory.KindUser && t.here(store.MailboxID(who.ID)) {
+			return store.MailboxID(who.ID)
+		}
+	}
+	return id
+}
+
 // finish ends a content and notes in m what sending it will need. A header with raw bytes, as
 // old programs write it, asks for SMTPUTF8 only when its sender did.
 func (t *Transport) finish(
@@ -178,7 +189,29 @@ type plan struct {
 	// unknown counts those of our domains that are not there. They were when RCPT asked, or an
 	// alias names them; the queue reports them.
 	unknown int
-	seen    map[string]bool
+	// elsewhere counts mailboxes of other storage groups.
+	elsewhere int
+	seen      map[string]bool
+}
+
+// add takes up the mailbox of a recipient: one of another storage group, or that cannot be reached
+// now, gets its copy from the queue (mail.md 2).
+func (p *plan) add(c *recipient, here bool) {
+	if here {
+		p.mailboxes = append(p.mailboxes, c)
+		return
+	}
+	p.elsewhere++
+	p.queued = append(p.queued, c)
+}
+
+// again divides the mailboxes anew: some are not here any more.
+func (p *plan) again(here func(store.MailboxID) bool) {
+	all := p.mailboxes
+	p.mailboxes = nil
+	for _, c := range all {
+		p.add(c, here(c.mailbox))
+	}
 }
 
 const maxForwards = 10 // of an address to another one
@@ -227,7 +260,7 @@ func (t *Transport) resolve(
 		c.kind, c.mailbox = rcptMailbox, store.MailboxID(who.ID)
 		if box := "mailbox " + c.mailbox.String(); !p.seen[box] {
 			p.seen[box] = true
-			p.mailboxes = append(p.mailboxes, c)
+			p.add(c, t.here(c.mailbox))
 		}
 	case who.Kind == directory.KindRemote:
 		target, err := address.Parse(who.Target)
@@ -250,11 +283,18 @@ var errHold = errors.New("content must be held")
 func (t *Transport) place(
 	ctx context.Context, m *message, p *plan, c *store.Content, extra func(*rows) error,
 ) error {
-	err := t.deliver(ctx, m, p, c, len(p.queued) > 0, extra)
-	if errors.Is(err, errHold) {
-		err = t.deliver(ctx, m, p, c, true, extra)
+	hold := len(p.queued) > 0
+	for try := 0; ; try++ {
+		err := t.deliver(ctx, m, p, c, hold, extra)
+		switch {
+		case errors.Is(err, errHold):
+		case store.Unavailable(err) && len(p.mailboxes) > 0 && try < 2*len(p.mailboxes)+4:
+			p.again(t.here) // a mailbox has moved meanwhile, or was dismounted
+		default:
+			return err
+		}
+		hold = hold || errors.Is(err, errHold) || len(p.queued) > 0
 	}
-	return err
 }
 
 func (t *Transport) deliver(

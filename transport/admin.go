@@ -27,8 +27,10 @@ type EntryRecipient struct {
 	Next, Expire time.Time
 	// LastHost and LastReply tell why the last attempt did not succeed.
 	LastHost, LastReply string
-	// Held: mail for other domains is not sent (Options.Outbound).
+	// Held: mail for other domains is not sent (Options.Outbound), or Unmounted.
 	Held bool
+	// Unmounted: the database of the mailbox is not mounted.
+	Unmounted bool
 }
 
 // listBatch is how many messages one snapshot of List reads: the caller may be slow.
@@ -67,7 +69,8 @@ func (t *Transport) listAfter(after QueueID) (batch []*Entry, err error) {
 				e.Recipients = append(e.Recipients, EntryRecipient{
 					Address: c.address, Attempts: c.attempts, Next: c.next, Expire: c.expire,
 					LastHost: c.lastHost, LastReply: c.reply,
-					Held: t.destination(c) == "",
+					Held:      t.destination(c) == "",
+					Unmounted: c.kind == rcptMailbox && !t.reachable(c.mailbox),
 				})
 				return true
 			}); err != nil {

@@ -25,6 +25,13 @@ type Deliverer interface {
 
 var _ Deliverer = (*store.Store)(nil)
 
+// Mailboxes tells which storage group has a mailbox.
+type Mailboxes interface {
+	// Holder is the store in which a mailbox lives. An error says that it cannot be reached now:
+	// its mail waits.
+	Holder(id store.MailboxID) (Deliverer, error)
+}
+
 // Directory tells what addresses lead to. *directory.Directory is one.
 type Directory interface {
 	// Resolve returns directory.ErrNotLocal for other domains, directory.ErrNotFound when nobody
@@ -85,6 +92,8 @@ type Options struct {
 	Database  *ese.Database
 	Store     Deliverer
 	Directory Directory
+	// Mailboxes finds the mailboxes of other storage groups. Default: all live in Store.
+	Mailboxes Mailboxes
 	// Hostname is the name in Received, EHLO and notifications.
 	Hostname string
 
@@ -158,6 +167,24 @@ func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+}
+
+// here tells whether a mailbox lives in the transport's own store, and can be reached.
+func (t *Transport) here(id store.MailboxID) bool {
+	if t.o.Mailboxes == nil {
+		return true
+	}
+	s, err := t.o.Mailboxes.Holder(id)
+	return err == nil && s == t.o.Store
+}
+
+// reachable tells whether a mailbox can be delivered to now.
+func (t *Transport) reachable(id store.MailboxID) bool {
+	if t.o.Mailboxes == nil {
+		return true
+	}
+	_, err := t.o.Mailboxes.Holder(id)
+	return err == nil
 }
 
 func orDefault[T comparable](p *T, v T) {

@@ -28,6 +28,8 @@ const (
 // destination is where a recipient's message goes; empty when it is held.
 func (t *Transport) destination(c *recipient) string {
 	switch {
+	case c.kind == rcptMailbox && !t.reachable(c.mailbox):
+		return ""
 	case c.kind != rcptRemote:
 		return toMailboxes
 	case t.o.Outbound == Off:

@@ -242,12 +242,55 @@ func (t *Transport) fill(ctx context.Context, m *message, j *job, held *store.He
 	return errs
 }
 
-// fillMailbox copies the message into a mailbox and removes the row in the same transaction.
-// why tells that the mailbox cannot take it now.
+// fillMailbox copies the message into a mailbox. why tells that the mailbox cannot take it now. In
+// the transport's own store the row goes in the same transaction; otherwise it goes after the
+// delivery, which is known by its queue id when a crash makes it happen again (mail.md 2).
 func (t *Transport) fillMailbox(
 	ctx context.Context, m *message, c *recipient, held *store.Held,
 ) (why *outcome, err error) {
-	w, err := t.o.Store.NewContent(c.mailbox)
+	to, own := t.o.Store, true
+	if t.o.Mailboxes != nil {
+		if to, err = t.o.Mailboxes.Holder(c.mailbox); err != nil {
+			return nil, t.waits(err) // the row stays due, and is held meanwhile
+		}
+		own = to == t.o.Store
+	}
+	content, err := copyHeld(to, c.mailbox, held)
+	if err != nil {
+		return nil, t.waits(err)
+	}
+	defer content.Discard()
+	why, err = t.deliverHeld(ctx, to, own, m, c, content)
+	if why != nil || err != nil || own {
+		return why, t.waits(err)
+	}
+	err = t.o.Instance.Update(ctx, func(tx *ese.Tx) error {
+		_, err := (&rows{t: t, tx: tx}).remove(m.id, []*recipient{c})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("delivered to another storage group, not recorded: %w", err)
+	}
+	return nil, nil
+}
+
+// retryReach is the pause after a mailbox could not be reached although it seemed so.
+const retryReach = 100 * time.Millisecond
+
+// waits takes an error for none that only says that the mailbox cannot be reached now.
+func (t *Transport) waits(err error) error {
+	if !store.Unavailable(err) {
+		return err
+	}
+	if !t.o.Manual {
+		t.sleep(t.ctx, retryReach)
+	}
+	return nil
+}
+
+// copyHeld copies a queued message to the database of a mailbox.
+func copyHeld(to Deliverer, id store.MailboxID, held *store.Held) (*store.Content, error) {
+	w, err := to.NewContent(id)
 	if err != nil {
 		return nil, err
 	}
@@ -259,14 +302,20 @@ func (t *Transport) fillMailbox(
 	if err != nil {
 		return nil, err
 	}
-	defer content.Discard()
 	content.TraceLen, content.ReturnPathLen = held.TraceLen, held.ReturnPathLen
+	return content, nil
+}
+
+// deliverHeld places a queued message in a mailbox, and in the own store removes its row.
+func (t *Transport) deliverHeld(
+	ctx context.Context, to Deliverer, own bool, m *message, c *recipient, content *store.Content,
+) (why *outcome, err error) {
 	var full error
-	_, err = t.o.Store.Deliver(ctx, &store.DeliverRequest{
+	_, err = to.Deliver(ctx, &store.DeliverRequest{
 		Content: content, Recipients: []store.Recipient{m.placement(c)},
 		QueueID: string(m.id), Received: m.created,
 		Extra: func(tx *ese.Tx, d *store.Delivered) error {
-			if full = d.Placed[0].Err; full != nil {
+			if full = d.Placed[0].Err; full != nil || !own {
 				return full
 			}
 			n, err := (&rows{t: t, tx: tx}).remove(m.id, []*recipient{c})

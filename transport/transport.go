@@ -69,6 +69,10 @@ func (t *Transport) closed() bool {
 	return t.done
 }
 
+// Wake makes the runner look at the queue: mailboxes that could not be reached may be there
+// again.
+func (t *Transport) Wake() { t.wakeUp() }
+
 // wakeUp makes the runner look at the queue.
 func (t *Transport) wakeUp() {
 	select {
@@ -79,7 +83,8 @@ func (t *Transport) wakeUp() {
 
 // wakeFor wakes the runner when a new message gives it work.
 func (t *Transport) wakeFor(p *plan) {
-	if len(p.queued) > p.unknown && t.o.Outbound != Off || p.unknown > 0 {
+	remote := len(p.queued) - p.unknown - p.elsewhere
+	if remote > 0 && t.o.Outbound != Off || p.unknown+p.elsewhere > 0 {
 		t.wakeUp()
 	}
 }

@@ -65,16 +65,31 @@ func (c *makeBackup) run(e *env, kind string) error {
 		return usageError{errors.New("--to - writes a tar stream: send it to a file or a program")}
 	}
 	return e.admin(func(a server.Admin) error {
-		bar := newProgress(os.Stderr, kind+" backup")
-		res, err := server.Backup(e.ctx, a, server.BackupOptions{
-			Kind: kind, Group: c.Group, To: to, Out: e.out, Compress: c.Compress,
-			Encrypt: c.Encrypt, Rate: rate, Progress: bar.update,
+		groups, err := server.BackupGroups(e.ctx, a, c.Group, kind, func(note string) {
+			_, _ = fmt.Fprintln(os.Stderr, "pillarbox:", note)
 		})
-		bar.end()
+		if err == nil && len(groups) > 1 && to == "-" {
+			err = usageError{errors.New("there are several storage groups, and a stream holds one: name it with --group")}
+		}
 		if err != nil {
 			return err
 		}
-		return c.report(e, res)
+		var errs []error
+		for _, group := range groups {
+			bar := newProgress(os.Stderr, kind+" backup of "+group)
+			res, err := server.Backup(e.ctx, a, server.BackupOptions{
+				Kind: kind, Group: group, To: to, Out: e.out, Compress: c.Compress,
+				Encrypt: c.Encrypt, Rate: rate, Progress: bar.update,
+			})
+			bar.end()
+			if err == nil {
+				err = c.report(e, res)
+			} else if len(groups) > 1 {
+				err = fmt.Errorf("storage group %s: %w", group, err)
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
 	})
 }
 

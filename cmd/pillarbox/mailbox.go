@@ -13,6 +13,7 @@ type mailboxCmd struct {
 	Hold    mailboxHoldCmd    `cmd:"" help:"Keep everything that is deleted from a mailbox, and the mailbox itself."`
 	Keep    mailboxKeepCmd    `cmd:"" help:"Say how long a mailbox keeps what is deleted."`
 	Restore mailboxRestoreCmd `cmd:"" help:"Bring the mailbox of a deleted account back."`
+	Move    mailboxMoveCmd    `cmd:"" help:"Move a mailbox to another database, while it is used."`
 	Purge   mailboxPurgeCmd   `cmd:"" help:"Remove the mailbox of a deleted account now, for good."`
 }
 
@@ -131,4 +132,14 @@ type mailboxPurgeCmd struct {
 // Run removes it.
 func (c *mailboxPurgeCmd) Run(e *env) error {
 	return e.do(server.OpMailboxPurge, server.MailboxInput{Mailbox: c.Mailbox})
+}
+
+type mailboxMoveCmd struct {
+	Address string `arg:"" help:"Address of the account."`
+	To      string `required:"" help:"GROUP/DATABASE to move it to." placeholder:"GROUP/DATABASE"`
+}
+
+// Run moves the mailbox; one that was interrupted goes on.
+func (c *mailboxMoveCmd) Run(e *env) error {
+	return e.do(server.OpMailboxMove, server.MoveInput{Address: c.Address, To: c.To})
 }

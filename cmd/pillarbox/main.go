@@ -30,6 +30,8 @@ type commandLine struct {
 	Mailbox    mailboxCmd    `cmd:"" help:"Look after mailboxes, those of deleted accounts too."`
 	Undelete   undeleteCmd   `cmd:"" help:"Bring deleted messages back."`
 	Queue      queueCmd      `cmd:"" help:"Look after outgoing mail."`
+	Group      groupCmd      `cmd:"" help:"Manage storage groups."`
+	Database   databaseCmd   `cmd:"" help:"Manage the databases of storage groups."`
 	Isinteg    isintegCmd    `cmd:"" help:"Check the store against itself, and mend it."`
 	Status     statusCmd     `cmd:"" help:"Show the state of the server."`
 	Backup     backupCmd     `cmd:"" help:"Make and look after backups."`

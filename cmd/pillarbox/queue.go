@@ -38,6 +38,9 @@ func (*queueListCmd) Run(e *env) error {
 }
 
 func stateOf(r *server.QueueRecipient) string {
+	if r.Unmounted {
+		return "waits: its database is not mounted"
+	}
 	if r.Held {
 		return "held: sending is off (outbound.mode)"
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"pillarbox/server"
@@ -31,12 +33,37 @@ func (*statusCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		err = errors.Join(printKept(e, &s), printBackups(e, &s.Backups))
+		err = errors.Join(printGroups(e, &s), printKept(e, &s), printBackups(e, &s.Backups))
 		for _, w := range s.Warnings {
 			err = errors.Join(err, e.printf("Warning:     %s\n", w))
 		}
 		return err
 	})
+}
+
+// printGroups tells of storage groups and databases where there is more than one, or trouble.
+func printGroups(e *env, s *server.Status) error {
+	several := len(s.Groups) > 1 || len(s.Databases) > 1
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		if !several && g.Mounted && !g.Circular && g.Log.Warning == "" {
+			continue
+		}
+		if err := e.printf("Group:       %s\n", groupLine(g)); err != nil {
+			return err
+		}
+	}
+	for _, d := range s.Databases {
+		if !several && d.Mounted {
+			continue
+		}
+		err := e.printf("Database:    %s\t%s\t%d mailboxes\t%s\n", d.Place, d.State, d.Mailboxes,
+			formatBytes(d.Bytes))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printKept says what was deleted and can be brought back.
@@ -52,25 +79,11 @@ func printKept(e *env, s *server.Status) error {
 
 // printBackups says what a restore could reach.
 func printBackups(e *env, n *server.BackupNotes) error {
-	line := "none yet: pillarbox backup full --to DIR"
-	if full, ok := n.Last["full"]; ok {
-		line = fmt.Sprintf("%s; every moment since %s can be reached", full.ID, moment(full.Reaches))
-	}
-	if err := e.printf("Full backup: %s\n", line); err != nil {
+	if err := printGroupBackups(e, "", &n.GroupBackups); err != nil {
 		return err
 	}
-	if inc, ok := n.Last["incremental"]; ok {
-		if err := e.printf("Incremental: %s\n", inc.ID); err != nil {
-			return err
-		}
-	}
-	if f := n.Failure; f != nil {
-		if err := e.printf("Failed:      %s backup at %s: %s\n", f.Kind, moment(f.At), f.Reason); err != nil {
-			return err
-		}
-	}
-	if a := n.Archive; a != nil {
-		if err := e.printf("Archived:    %s %s\n", moment(a.At), a.Reason); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(n.Groups)) {
+		if err := printGroupBackups(e, name, n.Groups[name]); err != nil {
 			return err
 		}
 	}
@@ -90,6 +103,36 @@ func printBackups(e *env, n *server.BackupNotes) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// printGroupBackups is the part of a storage group; the first one has no name.
+func printGroupBackups(e *env, name string, n *server.GroupBackups) error {
+	of := ""
+	if name != "" {
+		of = name + ": "
+	}
+	line := "none yet: pillarbox backup full --to DIR"
+	if full, ok := n.Last["full"]; ok {
+		line = fmt.Sprintf("%s; every moment since %s can be reached", full.ID, moment(full.Reaches))
+	}
+	if err := e.printf("Full backup: %s%s\n", of, line); err != nil {
+		return err
+	}
+	if inc, ok := n.Last["incremental"]; ok {
+		if err := e.printf("Incremental: %s%s\n", of, inc.ID); err != nil {
+			return err
+		}
+	}
+	if f := n.Failure; f != nil {
+		err := e.printf("Failed:      %s%s backup at %s: %s\n", of, f.Kind, moment(f.At), f.Reason)
+		if err != nil {
+			return err
+		}
+	}
+	if a := n.Archive; a != nil {
+		return e.printf("Archived:    %s%s %s\n", of, moment(a.At), a.Reason)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type userCmd struct {
 type userAddCmd struct {
 	Address  string `arg:"" optional:"" help:"Address of the account."`
 	Password string `help:"Password, or its ready argon2id or bcrypt hash. Default: a random one." placeholder:"P"`
+	Database string `help:"GROUP/DATABASE for the mailbox. Default: as the config says." placeholder:"GROUP/DATABASE"`
 	From     string `help:"File of lines ADDRESS,PASSWORD; accounts that exist are skipped." placeholder:"FILE.csv"`
 }
 
@@ -31,20 +32,21 @@ func (c *userAddCmd) Run(e *env) error {
 		return usageError{errors.New("user add needs an address, or --from FILE.csv")}
 	}
 	if c.From != "" {
-		if c.Password != "" {
-			return usageError{errors.New("--password and --from exclude each other")}
+		if c.Password != "" || c.Database != "" {
+			return usageError{errors.New("--password, --database and --from exclude each other")}
 		}
 		return c.importFile(e)
 	}
-	return changeUser(e, server.OpUserAdd, c.Address, c.Password)
+	return changeUser(e, server.OpUserAdd, server.UserInput{
+		Address: c.Address, Password: c.Password, Database: c.Database,
+	})
 }
 
-func changeUser(e *env, op server.Op, address, password string) error {
+func changeUser(e *env, op server.Op, in server.UserInput) error {
 	return e.admin(func(a server.Admin) error {
 		var res server.UserResult
-		in := server.UserInput{Address: address, Password: password}
 		if err := a.Do(e.ctx, op, in, &res); err != nil {
-			return fmt.Errorf("%s: %w", address, err)
+			return fmt.Errorf("%s: %w", in.Address, err)
 		}
 		if res.Generated {
 			return e.printf("%s password %s\n", res.Address, res.Password)
@@ -144,7 +146,9 @@ type userPasswdCmd struct {
 
 // Run sets the password.
 func (c *userPasswdCmd) Run(e *env) error {
-	return changeUser(e, server.OpUserPasswd, c.Address, c.Password)
+	return changeUser(e, server.OpUserPasswd, server.UserInput{
+		Address: c.Address, Password: c.Password,
+	})
 }
 
 type userDisableCmd struct {

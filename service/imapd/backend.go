@@ -16,9 +16,16 @@ type Directory interface {
 	Authenticate(ctx context.Context, l directory.Login) (directory.Recipient, error)
 }
 
+// Mailboxes opens mailboxes. *store.Store is one.
+type Mailboxes interface {
+	OpenMailbox(ctx context.Context, id store.MailboxID) (*store.Mailbox, error)
+}
+
+var _ Mailboxes = (*store.Store)(nil)
+
 // Backend is the imap.Backend on a store.
 type Backend struct {
-	store *store.Store
+	store Mailboxes
 	dir   Directory
 	log   *slog.Logger
 }
@@ -26,7 +33,7 @@ type Backend struct {
 var _ imap.Backend = (*Backend)(nil)
 
 // New makes a Backend; a nil logger discards.
-func New(s *store.Store, dir Directory, log *slog.Logger) *Backend {
+func New(s Mailboxes, dir Directory, log *slog.Logger) *Backend {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}

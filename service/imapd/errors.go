@@ -34,6 +34,9 @@ var responses = []struct {
 	{store.ErrReserved, imap.CodeCannot, "that cannot be done with this mailbox"},
 	{store.ErrQuota, imap.CodeOverQuota, "quota exceeded: delete something first"},
 	{store.ErrLimit, imap.CodeLimit, "a limit of the mailbox is reached"},
+	{store.ErrUnmounted, imap.CodeUnavailable, "the database of this mailbox is not mounted, try again later"},
+	{store.ErrElsewhere, imap.CodeUnavailable, "the mailbox has moved, connect again"},
+	{ese.ErrDetached, imap.CodeUnavailable, "the database of this mailbox is not mounted, try again later"},
 	{ese.ErrTooBig, imap.CodeTooBig, "too big"},
 	{ese.ErrVersionStoreFull, imap.CodeLimit, "too much at once, try with fewer messages"},
 	{ese.ErrLogDiskFull, imap.CodeUnavailable, "out of storage, try again later"},
@@ -51,6 +54,10 @@ func (b *Backend) translate(err error) error {
 	var ie *imap.Error
 	if err == nil || errors.As(err, &ie) {
 		return err
+	}
+	if errors.Is(err, store.ErrMoved) {
+		// This session's handle is of no use any more; a new one finds the mailbox.
+		return &imap.Error{Status: imap.StatusBye, Text: "the mailbox has moved, connect again"}
 	}
 	for _, r := range responses {
 		if errors.Is(err, r.err) {

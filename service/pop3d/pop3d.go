@@ -106,6 +106,10 @@ func answer(err error) *pop3.Error {
 		return pop3.ErrInUse
 	case errors.Is(err, store.ErrNoMessage):
 		return &pop3.Error{Message: "another session has removed the message"}
+	case errors.Is(err, store.ErrUnmounted), errors.Is(err, ese.ErrDetached):
+		return temporary("the database of this mailbox is not mounted, try again later")
+	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrElsewhere):
+		return temporary("the mailbox has moved, connect again")
 	case errors.Is(err, ese.ErrLogDead), errors.Is(err, ese.ErrClosed):
 		return temporary("the store is not available, try again later")
 	}

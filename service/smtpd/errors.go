@@ -49,6 +49,8 @@ func answer(err error) error {
 		return reply(421, [3]int{4, 3, 2}, "shutting down")
 	case is(ese.ErrVersionStoreFull, ese.ErrLogDiskFull, ese.ErrDiskFull, ese.ErrDismounted, syscall.ENOSPC):
 		return reply(452, [3]int{4, 3, 1}, "out of storage, try again later")
+	case is(store.ErrUnmounted, store.ErrElsewhere, store.ErrMoved, ese.ErrDetached):
+		return reply(451, [3]int{4, 3, 0}, "the store is not available, try again later")
 	case is(ese.ErrOutcomeUnknown, ese.ErrLogDead, ese.ErrClosed):
 		return reply(451, [3]int{4, 3, 0}, "the store is not available, try again later")
 	}

@@ -171,10 +171,13 @@ func (s *session) recipient(a address.Address) error {
 	if errors.Is(err, store.ErrNoMailbox) {
 		return nil // made when it is first used
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = m.Room(s.size)
 	}
-	return m.Room(s.size)
+	if store.Unavailable(err) {
+		return nil // its mail waits in the queue
+	}
+	return err
 }
 
 // checkFrom refuses a header From that is not the user's (mail.md 4).

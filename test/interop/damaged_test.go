@@ -105,6 +105,7 @@ func damagedSites(t *testing.T) (dirty, clean *site, want []string) {
 	s.stop()
 	// The size of a log file holds for new ones: the storage group is made anew.
 	check(t, os.RemoveAll(filepath.Join(s.dir, "store")))
+	check(t, os.Remove(filepath.Join(s.dir, "groups.json")))
 	s.configure("[[group]]", "[[group]]\ngeneration_bytes = 65536\n"+
 		"checkpoint_depth_bytes = 16777216\nlog_keep_bytes = 33554432")
 	s.mustStart()

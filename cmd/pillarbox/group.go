@@ -1,0 +1,93 @@
+package main
+
+import (
+	"path/filepath"
+
+	"pillarbox/server"
+)
+
+type groupCmd struct {
+	List     groupListCmd     `cmd:"" help:"List the storage groups with their state."`
+	Create   groupCreateCmd   `cmd:"" help:"Make a storage group with one database."`
+	Mount    groupMountCmd    `cmd:"" help:"Mount a storage group that is dismounted or has failed; a Dirty Shutdown is recovered."`
+	Dismount groupDismountCmd `cmd:"" help:"Bring a storage group to Clean Shutdown; mail for it waits."`
+}
+
+type groupListCmd struct{}
+
+// Run prints one group a line.
+func (*groupListCmd) Run(e *env) error {
+	return e.admin(func(a server.Admin) error {
+		var list []server.GroupState
+		if err := a.Do(e.ctx, server.OpGroupList, nil, &list); err != nil {
+			return err
+		}
+		for i := range list {
+			if err := e.printf("%s\n", groupLine(&list[i])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func groupLine(g *server.GroupState) string {
+	line := g.Name + "\t" + g.State + "\tdatabases " + g.Dir + "\tlog " + g.LogDir
+	if g.LogEnd != "" {
+		line += "\tlog end " + g.LogEnd + "\tcheckpoint " + g.Checkpoint
+	}
+	if g.Circular {
+		line += "\tcircular logging: no incremental backup, no roll-forward"
+	}
+	if g.Log.Warning != "" {
+		line += "\tlog disk: " + g.Log.Warning
+	}
+	return line
+}
+
+type groupCreateCmd struct {
+	Name     string `arg:"" help:"Name of the group: letters, digits, - and _."`
+	Dir      string `help:"Folder of its databases. Default: in the data folder." placeholder:"DIR"`
+	LogDir   string `help:"Folder of its log, best on another disk. Default: with the databases." placeholder:"DIR"`
+	Database string `help:"Name of its first database." default:"priv1" placeholder:"NAME"`
+	Circular bool   `help:"Keep no log: no incremental backup, no roll-forward after the loss of a disk."`
+}
+
+// Run makes the group.
+func (c *groupCreateCmd) Run(e *env) error {
+	in := server.GroupInput{Name: c.Name, Database: c.Database, Circular: c.Circular}
+	var err error
+	if in.Dir, err = whole(c.Dir); err == nil {
+		in.LogDir, err = whole(c.LogDir)
+	}
+	if err != nil {
+		return err
+	}
+	return e.do(server.OpGroupCreate, in)
+}
+
+// whole makes a path absolute; the server may run in another folder.
+func whole(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
+}
+
+type groupMountCmd struct {
+	Name string `arg:"" help:"Name of the group."`
+}
+
+// Run mounts the group.
+func (c *groupMountCmd) Run(e *env) error {
+	return e.do(server.OpGroupMount, server.GroupInput{Name: c.Name})
+}
+
+type groupDismountCmd struct {
+	Name string `arg:"" help:"Name of the group."`
+}
+
+// Run dismounts the group.
+func (c *groupDismountCmd) Run(e *env) error {
+	return e.do(server.OpGroupDismount, server.GroupInput{Name: c.Name})
+}

@@ -1,0 +1,132 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"pillarbox/storage"
+)
+
+// The operations on storage groups and databases with their input and output.
+const (
+	OpGroupList     Op = "group.list"     // -> []storage.GroupState
+	OpGroupCreate   Op = "group.create"   // GroupInput
+	OpGroupMount    Op = "group.mount"    // GroupInput
+	OpGroupDismount Op = "group.dismount" // GroupInput
+
+	OpDatabaseList     Op = "database.list"     // -> []storage.DatabaseState
+	OpDatabaseCreate   Op = "database.create"   // DatabaseInput
+	OpDatabaseMount    Op = "database.mount"    // DatabaseInput
+	OpDatabaseDismount Op = "database.dismount" // DatabaseInput
+	OpDatabaseMove     Op = "database.move"     // DatabaseInput
+
+	OpMailboxMove Op = "mailbox.move" // MoveInput
+)
+
+// GroupInput names a storage group and, to make one, says what it is like.
+type GroupInput struct {
+	Name     string `json:"name"`
+	Dir      string `json:"dir,omitempty"`
+	LogDir   string `json:"log_dir,omitempty"`
+	Database string `json:"database,omitempty"`
+	Circular bool   `json:"circular,omitempty"`
+}
+
+// DatabaseInput names a database as GROUP/DATABASE, and a folder or file where it is to lie.
+type DatabaseInput struct {
+	Database string `json:"database"`
+	Path     string `json:"path,omitempty"`
+}
+
+// MoveInput says which mailbox goes to which database.
+type MoveInput struct {
+	Address string `json:"address"`
+	To      string `json:"to"`
+}
+
+// GroupState and DatabaseState are what the lists hold.
+type (
+	GroupState    = storage.GroupState
+	DatabaseState = storage.DatabaseState
+)
+
+func (c *Core) answerGroup(ctx context.Context, op Op, in []byte) (any, error) {
+	if op == OpGroupList {
+		return c.store.States(), nil
+	}
+	var i GroupInput
+	if err := json.Unmarshal(in, &i); err != nil {
+		return nil, err
+	}
+	if op == OpGroupCreate {
+		r := storage.GroupRecord{Name: i.Name, Dir: i.Dir, LogDir: i.LogDir, Circular: i.Circular}
+		return nil, about(i.Name, c.store.CreateGroup(ctx, r, i.Database))
+	}
+	g, err := c.store.Group(i.Name)
+	if err != nil {
+		return nil, err
+	}
+	switch op {
+	case OpGroupMount:
+		return nil, about(i.Name, g.Mount(ctx))
+	case OpGroupDismount:
+		return nil, about(i.Name, g.Dismount())
+	}
+	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
+}
+
+func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error) {
+	if op == OpDatabaseList {
+		return c.store.Databases(), nil
+	}
+	var i DatabaseInput
+	if err := json.Unmarshal(in, &i); err != nil {
+		return nil, err
+	}
+	p, err := storage.ParsePlace(i.Database)
+	if err != nil {
+		return nil, err
+	}
+	switch op {
+	case OpDatabaseCreate:
+		return nil, about(i.Database, c.store.CreateDatabase(ctx, p, i.Path))
+	case OpDatabaseMount:
+		return nil, c.store.MountDatabase(ctx, p)
+	case OpDatabaseDismount:
+		return nil, c.store.DismountDatabase(ctx, p)
+	case OpDatabaseMove:
+		return nil, c.store.MoveDatabase(ctx, p, filepath.Clean(i.Path), nil)
+	}
+	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
+}
+
+// moveMailbox moves the mailbox of an account to another database.
+func (c *Core) moveMailbox(ctx context.Context, in []byte) error {
+	var i MoveInput
+	if err := json.Unmarshal(in, &i); err != nil {
+		return err
+	}
+	p, err := storage.ParsePlace(i.To)
+	if err != nil {
+		return err
+	}
+	id, err := mailboxOf(c.dir, i.Address)
+	if err != nil {
+		return err
+	}
+	return about(i.Address, c.store.MoveMailbox(ctx, id, p, nil))
+}
+
+// homeOf checks where a new user's mailbox is to live; empty is where the config says.
+func (c *Core) homeOf(database string) (string, error) {
+	if database == "" {
+		return "", nil
+	}
+	p, err := storage.ParsePlace(database)
+	if err == nil {
+		err = c.store.CheckPlace(p)
+	}
+	return string(p), err
+}

@@ -1,0 +1,26 @@
+// Package storage runs the storage groups of a server: it opens, mounts, dismounts and moves
+// databases, and leads to the store in which a mailbox lives.
+//
+// Set is all groups with the directory; Group is one with its engine instance, store and queue;
+// Queue is the queues of all groups; Place names a database as GROUP/DATABASE.
+//
+//	config, groups.json -> Set
+//	    first group    instance, store, queue; the directory, which names each mailbox's Place
+//	    further groups instance, store, queue
+//	mailbox -> directory: Place -> Group -> store, or store.ErrUnmounted
+//
+// Invariants:
+//  1. The directory alone says where a mailbox lives. A new user gets a place in the transaction
+//     that makes it; a move changes it in one commit.
+//  2. A group that cannot be opened, or fails, leaves the others serving: its mailboxes cannot be
+//     reached for the time, and mail for them waits in the queue of another group.
+//  3. A database that was made once is never made again where its file is missing.
+//  4. groups.json is replaced as a whole, durably. A database is moved by copying its files while
+//     it is dismounted; the name of the new place in groups.json is the one moment of the switch.
+//  5. The log disk being full dismounts a group clean; it is mounted again when there is space. A
+//     failed write or sync is left to the administrator.
+//
+// Lock order: Group.changeMu, then Set.changeMu, then Set.mu or Group.mu, which are leaves.
+//
+// Goroutines: one of the Set, unless Options.Still. It reads no config file and knows no protocol.
+package storage

@@ -1,0 +1,186 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"pillarbox/directory"
+	"pillarbox/ese"
+	"pillarbox/store"
+)
+
+// MoveMailbox moves a mailbox to another database while it is used. It goes on where an earlier
+// try was interrupted.
+func (s *Set) MoveMailbox(
+	ctx context.Context, id store.MailboxID, to Place, progress func(done, total int64),
+) error {
+	if !s.beginMove(id) {
+		return fmt.Errorf("move mailbox: %w: it is being moved", store.ErrInUse)
+	}
+	defer s.endMove(id)
+	from, err := s.place(id)
+	if err != nil {
+		return err
+	}
+	if from == to {
+		return nil
+	}
+	if err := s.CheckPlace(to); err != nil {
+		return err
+	}
+	if err := s.dropOthers(ctx, id, to); err != nil {
+		return err
+	}
+	r, err := s.moveRequest(id, from, to)
+	if err != nil {
+		return err
+	}
+	r.Progress = progress
+	// Who was never given mail has nothing to be moved.
+	if db, err := r.From.Where(id); err != nil {
+		return err
+	} else if db == "" {
+		return r.Switch(ctx)
+	}
+	if err := store.MoveMailbox(ctx, r); err != nil {
+		return err
+	}
+	s.wake()
+	s.o.Logger.Info("mailbox moved", "mailbox", id.String(), "from", string(from), "to", string(to))
+	return nil
+}
+
+func (s *Set) beginMove(id store.MailboxID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moving[id] {
+		return false
+	}
+	s.moving[id] = true
+	return true
+}
+
+func (s *Set) endMove(id store.MailboxID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.moving, id)
+}
+
+// moveRequest says how a mailbox moves between two places.
+func (s *Set) moveRequest(id store.MailboxID, from, to Place) (r store.MoveRequest, err error) {
+	r = store.MoveRequest{Mailbox: id, Origin: string(from)}
+	if r.From, r.FromDatabase, err = s.storeAt(from); err != nil {
+		return r, err
+	}
+	if r.To, r.ToDatabase, err = s.storeAt(to); err != nil {
+		return r, err
+	}
+	r.Switch = func(ctx context.Context) error {
+		homes := map[directory.GUID]string{directory.GUID(id): string(to)}
+		// The copy is durable and the mailbox locked: what is left is short.
+		err := s.dir.SetHome(context.WithoutCancel(ctx), homes)
+		if errors.Is(err, ese.ErrDetached) || errors.Is(err, ese.ErrClosed) {
+			return fmt.Errorf("the first storage group is not mounted: %w", err)
+		}
+		return err
+	}
+	return r, nil
+}
+
+// storeAt finds the store of a place and the engine's name of the database.
+func (s *Set) storeAt(p Place) (*store.Store, string, error) {
+	r, ok := s.record(p)
+	if !ok {
+		return nil, "", fmt.Errorf("%s: %w", p, ErrNoDatabase)
+	}
+	g, err := s.Group(p.Group())
+	if err != nil {
+		return nil, "", err
+	}
+	st, _, err := g.parts()
+	return st, r.Engine, err
+}
+
+// dropOthers removes copies that earlier moves to other places have left.
+func (s *Set) dropOthers(ctx context.Context, id store.MailboxID, to Place) error {
+	for _, u := range s.unfinished() {
+		if u.Mailbox != id || u.at == to || !u.Arriving {
+			continue
+		}
+		if err := u.store.DropArriving(ctx, u.Database, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unfinished is a move that did not come to its end.
+type unfinished struct {
+	store.Unfinished
+	store *store.Store
+	at    Place
+}
+
+// unfinished lists the moves of all groups that did not come to their end.
+func (s *Set) unfinished() (list []unfinished) {
+	for _, st := range s.Groups() {
+		in, _, err := st.parts()
+		if err != nil {
+			continue
+		}
+		part, err := in.Unfinished()
+		if err != nil {
+			s.o.Logger.Warn("moves of mailboxes not listed", "group", st.name, "err", err)
+			continue
+		}
+		for _, u := range part {
+			list = append(list, unfinished{u, in, MakePlace(st.name, u.Database)})
+		}
+	}
+	return list
+}
+
+// resumeMoves goes on with the moves that a crash or an end interrupted.
+func (s *Set) resumeMoves(ctx context.Context) {
+	for _, u := range s.unfinished() {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := s.resume(ctx, &u); err != nil && ctx.Err() == nil && !store.Unavailable(err) {
+			s.o.Logger.Warn("move of a mailbox not finished", "mailbox", u.Mailbox.String(),
+				"from", u.Origin, "to", string(u.at), "err", err)
+		}
+	}
+}
+
+func (s *Set) resume(ctx context.Context, u *unfinished) error {
+	home, err := s.place(u.Mailbox)
+	if errors.Is(err, store.ErrNoMailbox) {
+		return nil // the owner is gone, and the purge decides
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case home == u.at: // switched: what the source still has must go
+		if !s.beginMove(u.Mailbox) {
+			return nil
+		}
+		defer s.endMove(u.Mailbox)
+		r, err := s.moveRequest(u.Mailbox, Place(u.Origin), u.at)
+		if err != nil {
+			return err
+		}
+		return store.FinishMove(ctx, r)
+	case Place(u.Origin) == home:
+		return s.MoveMailbox(ctx, u.Mailbox, u.at, nil)
+	case u.Arriving:
+		if !s.beginMove(u.Mailbox) {
+			return nil
+		}
+		defer s.endMove(u.Mailbox)
+		return u.store.DropArriving(ctx, u.Database, u.Mailbox)
+	}
+	return nil
+}
