@@ -10,7 +10,7 @@ SEEDS    ?= 1000
 FUZZTIME ?= 20s
 BENCH    ?= .
 
-.PHONY: all build run test check race crash drill mutants kill soak memory fuzz bench enginebench mailbench clean
+.PHONY: all build run test check race crash drill mutants kill soak cold memory fuzz bench enginebench mailbench clean
 
 all: build
 
@@ -59,6 +59,12 @@ kill:
 SOAK ?= 1h
 soak:
 	$(GO) test -count=1 -timeout 24h -v ./test/soak -args -soak $(SOAK)
+
+# What the engine takes to open a database of COLD_GB after kill -9, and to read streams, with
+# nothing in memory; as root. It needs three times the space.
+COLD_GB ?= 10
+cold:
+	$(GO) test -count=1 -timeout 3h -v ./test/cold -args -gb $(COLD_GB)
 
 # Messages of 200 MiB, fifty of 50 MiB at once, a thousand idle connections.
 memory:
