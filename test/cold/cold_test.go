@@ -336,10 +336,9 @@ func readWhole(t *testing.T, name string) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	began := time.Now()
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, mib))
-	if err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return float64(n) / 1e6 / time.Since(began).Seconds()
