@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"pillarbox/ese"
+	"pillarbox/test/program"
 )
 
 const (
@@ -247,14 +248,15 @@ func (d *table) version(id int64) (v uint64, err error) {
 // killFull runs the updates in a process of its own, which kills itself. It returns the version
 // of each changed row.
 func killFull(t *testing.T, dir string) map[int64]uint64 {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), dirVar+"="+dir)
-	cmd.Stderr = os.Stderr
+	run, err := program.Start(time.Hour, cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var exit *exec.ExitError
-	if err := cmd.Run(); !errors.As(err, &exit) || exit.Exited() {
-		t.Fatalf("the updates were not killed: %v", err)
+	if err := run.Wait(); !errors.As(err, &exit) || exit.Exited() {
+		t.Fatalf("the updates did not end as they should, by SIGKILL: %v\n%s", err, run.Output())
 	}
 	b, err := os.ReadFile(filepath.Join(dir, ackedFile))
 	if err != nil {
