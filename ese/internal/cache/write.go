@@ -126,7 +126,7 @@ func (o *oldest) down() {
 // collect copies and seals the pages. pos is what must be durable before they are written.
 func (c *Cache) collect(frames []*Frame) (out []outPage, pos logrec.LogPos) {
 	if c.io == nil {
-		c.io = make([]byte, batchPages*c.pageSize)
+		c.io = make([]byte, min(batchPages, len(c.frames)+extraFrames)*c.pageSize)
 	}
 	open := logrec.LogPos(0)
 	if c.o.OldestOpen != nil {
