@@ -48,6 +48,7 @@ const (
 	OpQueueDrop   Op = "queue.drop"   // Name
 	OpStatus      Op = "status"       // -> Status
 	OpIntegrity   Op = "isinteg"      // IntegrityInput -> Integrity
+	OpLossReport  Op = "isinteg.loss" // LossInput -> []LossItem
 
 	OpBackup        Op = "backup.make"    // BackupInput -> stream
 	OpBackupConfirm Op = "backup.confirm" // Name
@@ -236,6 +237,9 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 	case "database":
 		return c.answerDatabase(ctx, op, in)
 	case "isinteg":
+		if op == OpLossReport {
+			return c.lossReport(ctx, in)
+		}
 		return c.integrity(ctx, in)
 	case "status":
 		return c.status()

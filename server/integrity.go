@@ -49,10 +49,7 @@ func (c *Core) integrity(ctx context.Context, in []byte) (*Integrity, error) {
 		return nil, err
 	}
 	o := store.IntegrityOptions{Fix: i.Fix}
-	names := make(map[store.MailboxID]string)
-	for _, r := range c.dir.Users() {
-		names[store.MailboxID(r.ID)] = r.Address
-	}
+	names := c.mailboxNames()
 	if i.Mailbox != "" {
 		a, err := address.Parse(i.Mailbox)
 		if err != nil {
@@ -77,9 +74,7 @@ func (c *Core) integrity(ctx context.Context, in []byte) (*Integrity, error) {
 			Test: string(f.Test), Place: f.Place, Reason: f.Reason, Mended: f.Mended,
 		}
 		if f.Mailbox != (store.MailboxID{}) {
-			if g.Mailbox = names[f.Mailbox]; g.Mailbox == "" {
-				g.Mailbox = f.Mailbox.String()
-			}
+			g.Mailbox = names(f.Mailbox)
 		}
 		out.Findings = append(out.Findings, g)
 	}

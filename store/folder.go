@@ -41,6 +41,7 @@ type folderRow struct {
 	uidNext                UID
 	counts
 	dirty, gone bool
+	made        bool // by a check that mends: it is not stored yet
 }
 
 // counts are a folder's counters.

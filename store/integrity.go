@@ -108,7 +108,14 @@ func (v *verifier) run(o IntegrityOptions) (*IntegrityReport, error) {
 		v.report.Results = append(v.report.Results, IntegrityResult{Test: t})
 	}
 	for _, d := range v.s.mounted() {
-		boxes, err := v.boxes(d, o.Mailboxes)
+		var err error
+		if o.Mailboxes == nil {
+			err = v.orphanMailboxes(d)
+		}
+		var boxes []*box
+		if err == nil {
+			boxes, err = v.boxes(d, o.Mailboxes)
+		}
 		if err == nil {
 			err = v.database(d, boxes, o.Mailboxes == nil)
 		}

@@ -236,6 +236,23 @@ func plants() map[string]planted {
 					ese.Int(recoverableFolder))
 			},
 		},
+		"folder with messages missing": {
+			FoldersTest, "its row is missing, 1 messages", true,
+			dropFolder("A"),
+		},
+		"INBOX missing": {
+			FoldersTest, "its row is missing, 4 messages", true, dropRow(plantFolder),
+		},
+		"top folder missing": {
+			FoldersTest, "its row is missing, 0 messages", true, dropRow(ipmFolder),
+		},
+		"recoverable folder missing": {
+			FoldersTest, "its row is missing, 2 messages", true, dropRow(recoverableFolder),
+		},
+		"mailbox missing": {
+			FoldersTest, "folders or messages belong to it", true,
+			func(_ *bed, tx *ese.Tx, d *database) error { return tx.Delete(d.mailbox.t, ese.Int(plantBox)) },
+		},
 		"path of a folder that is there": {
 			RecoverTest, "noted as gone", true,
 			insertGone(plantFolder, "Old"),
@@ -252,6 +269,23 @@ func plants() map[string]planted {
 			RecoverTest, "keeps deleted messages for -5ms", true,
 			setMailbox(func(t *mailboxTable) *ese.Column { return t.keepDeleted }, ese.Int(-5)),
 		},
+	}
+}
+
+// dropRow removes the row of a folder.
+func dropRow(fid FolderID) plantFunc {
+	return func(_ *bed, tx *ese.Tx, d *database) error {
+		return tx.Delete(d.folder.t, ese.Int(plantBox), ese.Int(fid))
+	}
+}
+
+func dropFolder(name string) plantFunc {
+	return func(b *bed, tx *ese.Tx, d *database) error {
+		fid, ok, err := d.childFolder(tx, plantBox, ipmFolder, name)
+		if err != nil || !ok {
+			return fmt.Errorf("folder %s: %v, %w", name, ok, err)
+		}
+		return dropRow(fid)(b, tx, d)
 	}
 }
 

@@ -85,12 +85,19 @@ func (x *exam) run(tx *ese.Tx) error {
 	if err != nil {
 		return err
 	}
+	x.standard()
+	if err := x.orphans(); err != nil {
+		return err
+	}
 	x.tree()
 	tombs, err := x.tombs()
 	if err != nil {
 		return err
 	}
 	for _, f := range x.folders {
+		if f.made {
+			continue
+		}
 		if err := x.folder(f, tombs[f.fid]); err != nil {
 			return err
 		}

@@ -136,11 +136,16 @@ func (v *verifier) mendReferences(
 		}
 		return nil
 	})
+	for _, cid := range sorted(wrong) {
+		if err == nil && done[cid] == "" {
+			done[cid], err = v.s.rescue(v.ctx, d, cid)
+		}
+	}
 	return done, err
 }
 
-// setReferences makes a content count its placements, and removes it where there are none and
-// nobody holds it.
+// setReferences makes a content count its placements. Where there are none and nobody holds it,
+// nothing is done yet.
 func (d *database) setReferences(tx *ese.Tx, cid, placements int64) (done string, err error) {
 	t := &d.content
 	var row ese.RowView
@@ -152,7 +157,7 @@ func (d *database) setReferences(tx *ese.Tx, cid, placements int64) (done string
 	if placements+row.Int(t.held) > 0 {
 		return "count set", tx.Update(t.t.NewRow().Set(t.refs, ese.Int(placements)), ese.Int(cid))
 	}
-	return "removed", d.removeContent(tx, &row)
+	return "", nil
 }
 
 // derived is what a content's row keeps of the message itself.
@@ -177,6 +182,18 @@ func derive(x *mail.Structure) (m derived) {
 		m.date, m.dated = millis(date), true
 	}
 	return m
+}
+
+// deriveFrom makes it of the bytes.
+func deriveFrom(r *ese.StreamReader) (is derived, err error) {
+	x, h := mail.NewIndexer(), sha256.New()
+	if _, err := io.Copy(io.MultiWriter(h, x), io.NewSectionReader(r, 0, r.Size())); err != nil {
+		return is, err
+	}
+	is = derive(x.Finish())
+	is.size = r.Size()
+	copy(is.hash[:], h.Sum(nil))
+	return is, nil
 }
 
 // set gives a row the derived columns, but size and hash.
@@ -242,15 +259,12 @@ func (v *verifier) promoted(d *database, cid int64) error {
 		return nil
 	}
 	defer func() { _ = r.Close() }()
-	x, h := mail.NewIndexer(), sha256.New()
-	if _, err := io.Copy(io.MultiWriter(h, x), io.NewSectionReader(r, 0, r.Size())); err != nil {
+	is, err := deriveFrom(r)
+	if err != nil {
 		f.Reason = fmt.Sprintf("its bytes cannot be read: %v", err)
 		v.add(f)
 		return nil
 	}
-	is := derive(x.Finish())
-	is.size = r.Size()
-	copy(is.hash[:], h.Sum(nil))
 	if is.hash != stored.hash {
 		f.Reason = "its bytes are not those that arrived (SHA-256): restore it from a backup"
 		v.add(f)

@@ -115,6 +115,17 @@ func describe(key string, known []inspect.KeyValue) string {
 	return key + " (" + strings.Join(parts, " ") + ")"
 }
 
+// ReadLoss reads a FILE.repair.json.
+func ReadLoss(r io.Reader) (*Loss, error) {
+	l := &Loss{}
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(l); err != nil {
+		return nil, fmt.Errorf("read the loss report: %w", err)
+	}
+	return l, nil
+}
+
 func (l *Loss) writeJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
