@@ -56,6 +56,21 @@ func OpenShelf(dir string) (*Shelf, error) {
 	return s, nil
 }
 
+// OpenSet reads the manifest of one set.
+func OpenSet(dir string) (*Set, error) {
+	m, err := readManifest(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return &Set{dir, *m}, nil
+}
+
+// IsSet tells whether a folder is a set, whole or not.
+func IsSet(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, manifestName))
+	return err == nil && info.Mode().IsRegular()
+}
+
 // Groups are the names of the storage groups that have sets.
 func (s *Shelf) Groups() (names []string) {
 	for _, x := range s.Sets {

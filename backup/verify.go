@@ -51,6 +51,26 @@ func (x *Set) Check(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// CheckFiles proves each file of the set and tells of it; the first error is returned.
+func (x *Set) CheckFiles(ctx context.Context, k Keys, tell func(f *File, err error)) error {
+	k, err := k.forSet(&x.Manifest)
+	err = errors.Join(x.agrees(), err)
+	if err != nil {
+		return fmt.Errorf("%s: %w", x.ID, err)
+	}
+	for i := range x.Files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		ferr := x.verifyFile(ctx, &x.Files[i], k)
+		tell(&x.Files[i], ferr)
+		if err == nil {
+			err = ferr
+		}
+	}
+	return err
+}
+
 // verify hashes the files of a set.
 func (x *Set) verify(ctx context.Context, k Keys) (errs []error) {
 	if err := x.agrees(); err != nil {

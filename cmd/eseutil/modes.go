@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 
+	"pillarbox/backup"
 	"pillarbox/ese/inspect/report"
 	"pillarbox/ese/offline"
 	"pillarbox/ese/vfs"
@@ -18,11 +19,19 @@ const usage = `Usage:
   eseutil /mm FILE     metadata: tables, columns, indexes
   eseutil /ms FILE     space of each table and index
   eseutil /m  FILE /p N  one page
-  eseutil /k  FILE     checksums of a .edb, .stm, .log or .chk file, or of all log
-                       files with a base name (DIR/E00)
+  eseutil /k  FILE     checksums of a .edb, .stm, .log or .chk file, of all log files
+                       with a base name (DIR/E00), or of a backup set (its folder)
   eseutil /g  FILE     integrity of a database that was closed clean
-  eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i]
-                       soft recovery; /i goes on without databases that are missing
+  eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i] [/t]
+                       soft recovery; /i goes on without databases that are missing,
+                       /t removes the log files that are needed no more
+  eseutil /cm SET      restore environment: what a backup set holds
+  eseutil /cs SET /d DBDIR [/l LOGDIR] [/s SYSDIR] [/f LOGS]
+                       says what /cc would do, and changes nothing
+  eseutil /cc SET /d DBDIR [/l LOGDIR] [/s SYSDIR] [/f LOGS]
+                       hard recovery from a backup set into folders that hold none of
+                       its files; LOGS is a folder with further log files. /e FILE
+                       opens an encrypted set, for /k too
   eseutil /p  FILE [/t TEMP] [/k]
                        repair: saves all that can be read, lists what is lost in
                        FILE.repair.txt and FILE.repair.json, keeps FILE.old
@@ -63,13 +72,19 @@ func modes() []mode {
 			return report.Space(ctx, w, disk, c.path)
 		}},
 		{flag: "m", title: "FILE DUMP", valued: "p", run: dumpPage},
-		{flag: "k", title: "CHECKSUM", run: func(ctx context.Context, w io.Writer, c *command) error {
+		{flag: "k", title: "CHECKSUM", valued: "e", run: func(ctx context.Context, w io.Writer, c *command) error {
+			if backup.IsSet(c.path) {
+				return checksumSet(ctx, w, c)
+			}
 			return report.Checksum(ctx, w, disk, c.path)
 		}},
+		{flag: "cm", title: "RESTORE", run: dumpSet},
+		{flag: "cs", title: "RESTORE", valued: "dlsfe", run: restoreSet},
+		{flag: "cc", title: "RESTORE", valued: "dlsfe", run: restoreSet},
 		{flag: "g", title: "INTEGRITY", run: func(ctx context.Context, w io.Writer, c *command) error {
 			return report.Integrity(ctx, w, disk, c.path)
 		}},
-		{flag: "r", title: "RECOVERY", valued: "lsd", plain: "i", run: recoverGroup},
+		{flag: "r", title: "RECOVERY", valued: "lsd", plain: "it", run: recoverGroup},
 		{flag: "p", title: "REPAIR", valued: "t", plain: "k", run: func(ctx context.Context, w io.Writer, c *command) error {
 			return report.Repair(ctx, w, rebuildOptions(c, "k"))
 		}},
@@ -94,7 +109,7 @@ func recoverGroup(_ context.Context, w io.Writer, c *command) error {
 	}
 	return report.Recovery(w, offline.RecoverOptions{
 		FS: vfs.OS(), Base: c.path, LogDir: c.opts["l"], SystemDir: c.opts["s"],
-		DatabaseDir: c.opts["d"], IgnoreMissing: c.has("i"),
+		DatabaseDir: c.opts["d"], IgnoreMissing: c.has("i"), Truncate: c.has("t"),
 	})
 }
 

@@ -24,6 +24,9 @@ type RecoverOptions struct {
 	LogDir      string
 	SystemDir   string // of the checkpoint
 	DatabaseDir string
+	// Truncate removes the log that is needed no more: all but the current file. The incremental
+	// backups that would have needed it are then not possible.
+	Truncate bool
 	// IgnoreMissing goes on without databases that are not there. They can no more be brought
 	// to the end of the log afterwards.
 	IgnoreMissing bool
@@ -82,7 +85,27 @@ func Recover(o RecoverOptions) (ese.RecoveryStats, error) {
 		return ese.RecoveryStats{}, err
 	}
 	stats := in.Recovery()
-	return stats, in.Close()
+	if err := in.Close(); err != nil || !o.Truncate {
+		return stats, err
+	}
+	return stats, o.truncate()
+}
+
+// truncate removes the closed generations, the oldest first, after a clean end.
+func (o *RecoverOptions) truncate() error {
+	gens, err := wal.Generations(o.FS, o.LogDir, o.Base)
+	if err != nil {
+		return err
+	}
+	for _, g := range gens {
+		if g.Name != wal.NumberedName(o.Base, g.Gen) {
+			continue // the current one, or one prepared
+		}
+		if err := o.FS.Remove(filepath.Join(o.LogDir, g.Name)); err != nil {
+			return fmt.Errorf("truncate the log: %w", err)
+		}
+	}
+	return o.FS.SyncDir(o.LogDir)
 }
 
 // missing lists the generations between the first that is needed and the last that is there or

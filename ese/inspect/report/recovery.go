@@ -16,6 +16,8 @@ type recovery struct {
 	Undone  int     `json:"undone"`
 	Torn    int     `json:"tornPages"`
 	Seconds float64 `json:"seconds"`
+	// Truncated: the log that is needed no more was removed.
+	Truncated bool `json:"truncated,omitempty"`
 }
 
 // Recovery runs soft recovery and prints what it did.
@@ -44,12 +46,16 @@ func Recovery(w io.Writer, o offline.RecoverOptions) error {
 	}
 	out := recovery{
 		s.From.String(), s.To.String(), s.Applied, s.Skipped, s.Undone, s.Torn, s.Took.Seconds(),
+		o.Truncate,
 	}
 	if p.data(out) {
 		return p.err
 	}
 	p.printf("Replayed from %s to %s: %d changes made again, %d were there, %d transactions undone, "+
 		"%d torn pages restored.\n", out.From, out.To, out.Applied, out.Skipped, out.Undone, out.Torn)
+	if o.Truncate {
+		p.printf("Log files that are needed no more were removed.\n")
+	}
 	return p.err
 }
 

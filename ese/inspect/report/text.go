@@ -20,6 +20,14 @@ func (p *printer) printf(format string, args ...any) {
 	}
 }
 
+// WriteField prints one label with its value, as all dumps do.
+func WriteField(w io.Writer, label, format string, args ...any) {
+	(&printer{w: w}).field(label, format, args...)
+}
+
+// SetData keeps the result of a run for JSON; it reports whether there is no need to print it.
+func SetData(w io.Writer, v any) bool { return (&printer{w: w}).data(v) }
+
 // field prints one label, right-aligned as eseutil does.
 func (p *printer) field(label, format string, args ...any) {
 	value := fmt.Sprintf(format, args...)
