@@ -3,8 +3,11 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"slices"
 
+	"pillarbox/ese/offline"
 	"pillarbox/store"
 )
 
@@ -124,6 +127,28 @@ func (s *Set) CheckIntegrity(
 		return nil, store.ErrUnmounted
 	}
 	return all, nil
+}
+
+// LossReport tells what a repair of a database of one of the groups lost. Where several have one of
+// the name, the folder of the report's file is that of the group.
+func (s *Set) LossReport(ctx context.Context, loss *offline.Loss) ([]store.LossItem, error) {
+	folder := filepath.Base(filepath.Dir(loss.File))
+	var found *store.Store
+	n := 0
+	for _, g := range s.Groups() {
+		st, _, err := g.parts()
+		if err != nil || !st.HasDatabase(loss.File) {
+			continue
+		}
+		n++
+		if found == nil || filepath.Base(g.spec.Engine.Dir) == folder {
+			found = st
+		}
+	}
+	if n == 0 {
+		return nil, fmt.Errorf("the report is of %s, which is no mounted database of this server", loss.File)
+	}
+	return found.LossReport(ctx, loss)
 }
 
 // Kept is what all groups keep of what was deleted.
