@@ -281,3 +281,37 @@ func (g *fullGroup) insertOne(id, size int) error {
 	}
 	return err
 }
+
+// TestRefusedChangeLeavesPageClean: a change that the full log refuses was announced on its page
+// before. The page must not be written for it: the flush map would know it by another type, of
+// which no record tells redo.
+func TestRefusedChangeLeavesPageClean(t *testing.T) {
+	g := newFullGroup(t, ese.Options{ScrubEvery: -1})
+	used := g.disk.Used()
+	g.disk.SetCapacity(used + 200<<10)
+	refused := false
+	for id := 0; id < 20_000 && !refused; id++ {
+		for g.in.Stats().Cache.Dirty > 0 {
+			must(t, g.in.Step(0))
+			must(t, g.in.Step(2))
+		}
+		err := g.in.Update(context.Background(), func(tx *ese.Tx) error { return g.insert(tx, id, 0) })
+		if err == nil {
+			g.rows[id] = 0
+			continue
+		}
+		if !errors.Is(err, ese.ErrLogDiskFull) {
+			t.Fatal(err)
+		}
+		if n := g.in.Stats().Cache.Dirty; n != 0 {
+			t.Errorf("%d dirty pages after a change that was refused", n)
+		}
+		refused = true
+	}
+	if !refused {
+		t.Fatal("the log was never full")
+	}
+	g.disk.SetCapacity(used + 64<<20)
+	g.expect()
+	g.close()
+}

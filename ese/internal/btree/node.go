@@ -200,9 +200,13 @@ func (t *Tree) write(tx *version.Tx, fr *cache.Frame, rec *logrec.NodeRec) (star
 	}
 	pos := t.env.Log.End()
 	tx.Logged(pos)
-	fr.Dirty(pos)
+	announced := fr.Dirty(pos)
 	tx.Record = rec.Append(tx.Record[:0])
-	return t.append(tx, rec, tx.Record)
+	start, end, err = t.append(tx, rec, tx.Record)
+	if err != nil && announced {
+		fr.Undirty(pos) // a page is not written with another flush type that no record tells of
+	}
+	return start, end, err
 }
 
 // apply does on the page what rec, logged from start to end, says.

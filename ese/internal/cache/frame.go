@@ -77,7 +77,6 @@ func (fr *Frame) DirtyWhole(pos logrec.LogPos) bool { return fr.announce(pos, tr
 func (fr *Frame) announce(pos logrec.LogPos, whole bool) bool {
 	fr.state.Lock()
 	defer fr.state.Unlock()
-	fr.repair = false
 	switch {
 	case fr.inFlight && fr.next == 0:
 		fr.next, fr.nextWhole = uint64(pos), whole
@@ -115,7 +114,10 @@ func (fr *Frame) Undirty(pos logrec.LogPos) {
 }
 
 // Logged says where the record of the change ends. Call it under the exclusive latch.
-func (fr *Frame) Logged(end logrec.LogPos) { fr.last.Store(uint64(end)) }
+func (fr *Frame) Logged(end logrec.LogPos) {
+	fr.last.Store(uint64(end))
+	fr.repair = false
+}
 
 // Quiet tells that the newest change of the page stands before pos. A page just read counts as
 // changed then. Ask it under the latch.
