@@ -429,6 +429,13 @@ func (in *Instance) backedUp() (full, last uint32) {
 	return full, last
 }
 
+// NeedsFullBackup tells that a database has no full backup of this log stream, so that backups of log
+// alone have nothing to lead on from.
+func (in *Instance) NeedsFullBackup() bool {
+	full, _ := in.backedUp()
+	return full == 0 && len(in.databases()) > 0
+}
+
 // ConfirmBackup says that a backup made with Hold has arrived where it is kept: what it covers
 // of the log may go.
 func (in *Instance) ConfirmBackup(info *BackupInfo) error {

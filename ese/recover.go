@@ -414,7 +414,9 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 	}
 	h := &db.header
 	if h.Signature != logrec.DecodeSignature(rec.Signature) {
-		if h.LogSignature == in.logSign && h.Attach > LogPos(in.late.pos.Load()) {
+		// Behind a checkpoint the very next record may be that of its attachment.
+		pos := LogPos(in.late.pos.Load())
+		if h.LogSignature == in.logSign && (h.Attach > pos || h.Attach == pos && rt.met == nil) {
 			return errMadeLater
 		}
 		return fmt.Errorf("%s: %w", db.path, errOtherDatabase)

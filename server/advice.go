@@ -66,6 +66,11 @@ func adviceFor(err error) string {
 		return "pillarbox group list shows the storage groups"
 	case errors.Is(err, storage.ErrNoDatabase):
 		return "pillarbox database list shows the databases"
+	case errors.Is(err, storage.ErrMounted):
+		return "dismount it first: pillarbox database dismount GROUP/DATABASE"
+	case errors.Is(err, errOnlyLatest):
+		return "go to an earlier moment with the whole group (leave --database out), or fetch single " +
+			"items of it: pillarbox restore --beside NAME, then pillarbox recover"
 	case errors.Is(err, storage.ErrFirst):
 		return "dismount the whole group instead: pillarbox group dismount GROUP"
 	case errors.Is(err, storage.ErrLost):

@@ -23,6 +23,8 @@ type BackupInput struct {
 	Kind ese.BackupKind `json:"kind"`
 	// Group is the name of the storage group; empty is the first one.
 	Group string `json:"group,omitempty"`
+	// Passing tells that the set is for the moment only: nothing is noted.
+	Passing bool `json:"passing,omitempty"`
 }
 
 // streamBackup makes a backup and writes it as a stream (package backup). The log that it covers
@@ -66,8 +68,10 @@ func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *bac
 		return err
 	}
 	// Noted before the set can exist, so that each set that exists can be confirmed.
-	if err := c.backups.hold(id, in.Group, info); err != nil {
-		return fmt.Errorf("note the backup: %w", err)
+	if !in.Passing {
+		if err := c.backups.hold(id, in.Group, info); err != nil {
+			return fmt.Errorf("note the backup: %w", err)
+		}
 	}
 	host, _ := os.Hostname()
 	return s.Commit(&backup.Manifest{

@@ -21,6 +21,7 @@ const (
 	OpDatabaseMount    Op = "database.mount"    // DatabaseInput
 	OpDatabaseDismount Op = "database.dismount" // DatabaseInput
 	OpDatabaseMove     Op = "database.move"     // DatabaseInput
+	OpDatabaseReplace  Op = "database.replace"  // ReplaceInput
 
 	OpMailboxMove Op = "mailbox.move" // MoveInput
 )
@@ -38,6 +39,12 @@ type GroupInput struct {
 type DatabaseInput struct {
 	Database string `json:"database"`
 	Path     string `json:"path,omitempty"`
+}
+
+// ReplaceInput names a database and the files that restore has made for it.
+type ReplaceInput struct {
+	DatabaseInput
+	storage.Replacement
 }
 
 // MoveInput says which mailbox goes to which database.
@@ -81,7 +88,7 @@ func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error
 	if op == OpDatabaseList {
 		return c.store.Databases(), nil
 	}
-	var i DatabaseInput
+	var i ReplaceInput
 	if err := json.Unmarshal(in, &i); err != nil {
 		return nil, err
 	}
@@ -96,6 +103,8 @@ func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error
 		return nil, c.store.MountDatabase(ctx, p)
 	case OpDatabaseDismount:
 		return nil, c.store.DismountDatabase(ctx, p)
+	case OpDatabaseReplace:
+		return nil, about(i.Database, c.store.ReplaceDatabase(ctx, p, i.Replacement))
 	case OpDatabaseMove:
 		return nil, c.store.MoveDatabase(ctx, p, filepath.Clean(i.Path), nil)
 	}

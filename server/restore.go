@@ -20,6 +20,8 @@ type RestoreOptions struct {
 	// From is a folder of backup sets, Identity a file that opens encrypted ones.
 	From, Identity string
 	Group          string
+	// Database is the one database to restore, DATABASE or GROUP/DATABASE; empty is all.
+	Database string
 	// Time and Position are the moment to reach; both zero: the latest.
 	Time     time.Time
 	Position string
@@ -60,6 +62,9 @@ func Restore(ctx context.Context, cfg *Config, o RestoreOptions) error {
 	all, err := cfg.layout()
 	if err != nil {
 		return err
+	}
+	if o.Database != "" {
+		return restoreDatabase(ctx, cfg, all, o)
 	}
 	names := []string{o.Group}
 	if o.Group == "" {
@@ -184,20 +189,37 @@ func (r *restore) liveLog(a *aside) error {
 
 // run unpacks what has to be, and restores.
 func (r *restore) run(ctx context.Context) (err error) {
-	defer func() {
-		if r.scratch != "" {
-			err = errors.Join(err, os.RemoveAll(r.scratch))
-		}
-	}()
-	set, err := r.folderOf(ctx, r.base)
+	defer func() { err = errors.Join(err, r.clear()) }()
+	set, logs, err := r.sources(ctx)
 	if err != nil {
 		return err
 	}
-	logs := slices.Clone(r.logs)
+	_, err = ese.Restore(ctx, ese.RestoreOptions{
+		Info: r.base.Engine, Set: set, Logs: logs, Options: r.g.options(quietLogger()),
+		Time: r.o.Time, Pos: r.pos, NewStream: r.lost,
+		Announce: r.announce, Progress: r.o.Progress,
+	})
+	return err
+}
+
+// clear removes what was unpacked.
+func (r *restore) clear() error {
+	if r.scratch == "" {
+		return nil
+	}
+	return os.RemoveAll(r.scratch)
+}
+
+// sources are the folder of the set and those with log, unpacked where that is needed.
+func (r *restore) sources(ctx context.Context) (set string, logs []string, err error) {
+	if set, err = r.folderOf(ctx, r.base); err != nil {
+		return "", nil, err
+	}
+	logs = slices.Clone(r.logs)
 	for _, x := range r.row.Logs {
 		dir, err := r.folderOf(ctx, x)
 		if err != nil {
-			return err
+			return "", nil, err
 		}
 		logs = append(logs, dir)
 	}
@@ -205,12 +227,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 		logs = append(logs, r.archived(dir)...)
 	}
 	r.o.Say("Restoring from %s and %d sets that lead on from it.", r.base.ID, len(r.row.Logs))
-	_, err = ese.Restore(ctx, ese.RestoreOptions{
-		Info: r.base.Engine, Set: set, Logs: logs, Options: r.g.options(quietLogger()),
-		Time: r.o.Time, Pos: r.pos, NewStream: r.lost,
-		Announce: r.announce, Progress: r.o.Progress,
-	})
-	return err
+	return set, logs, nil
 }
 
 // archived is a folder with log files, and within it that of the log stream if it is an archive.

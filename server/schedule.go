@@ -146,7 +146,11 @@ func (c *Core) scheduleGroup(ctx context.Context, g *storage.Group) {
 	if g.Circular() {
 		b.IncrementalEvery = 0
 	}
-	kind := b.due(time.Now(), n.of(g.Name(), c.backups.first), in.LogSignature())
+	of, stream := n.of(g.Name(), c.backups.first), in.LogSignature()
+	if in.NeedsFullBackup() {
+		stream = "" // a database is new, or was restored by itself
+	}
+	kind := b.due(time.Now(), of, stream)
 	if kind != "" {
 		c.scheduled(ctx, g.Name(), kind)
 	}

@@ -210,6 +210,9 @@ func (s *Set) MountDatabase(ctx context.Context, p Place) error {
 			return err
 		}
 	}
+	if err := g.replace(d); err != nil {
+		return fmt.Errorf("mount %s: %w", p, err)
+	}
 	if err := g.mountDatabase(ctx, d); err != nil {
 		return fmt.Errorf("mount %s: %w", p, err)
 	}

@@ -17,7 +17,9 @@
 //  3. A database that was made once is never made again where its file is missing.
 //  4. groups.json is replaced as a whole, durably. A database is moved by copying its files while
 //     it is dismounted; the name of the new place in groups.json is the one moment of the switch.
-//  5. The log disk being full dismounts a group clean; it is mounted again when there is space. A
+//  5. A restored database takes the place of the one that was there from the moment that groups.json
+//     names its files; the renames that follow are gone on with at the next mount.
+//  6. The log disk being full dismounts a group clean; it is mounted again when there is space. A
 //     failed write or sync is left to the administrator.
 //
 // Lock order: Group.changeMu, then Set.changeMu, then Set.mu or Group.mu, which are leaves.

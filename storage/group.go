@@ -184,6 +184,9 @@ func (g *Group) open(ctx context.Context) (err error) {
 	if err := g.endMoves(); err != nil {
 		return err
 	}
+	if err := g.endReplacements(); err != nil {
+		return err
+	}
 	in, err := ese.Open(o)
 	if err != nil {
 		return err

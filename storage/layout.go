@@ -71,7 +71,7 @@ func Settle(dir string) error {
 		g.Dir, g.LogDir = filepath.Join(dir, g.Name), ""
 	}
 	for _, d := range r.Databases {
-		d.Path, d.Moving, d.Leaving = "", "", ""
+		d.Path, d.Moving, d.Leaving, d.Replaced = "", "", "", nil
 	}
 	return r.save(vfs.OS(), at)
 }

@@ -47,6 +47,8 @@ type databaseRecord struct {
 	// Moving is where it is being copied to, Leaving what is to be removed of where it was.
 	Moving  string `json:"moving,omitempty"`
 	Leaving string `json:"leaving,omitempty"`
+	// Replaced tells that restored files are to take the place of its files, or do so just now.
+	Replaced *Replacement `json:"replaced,omitempty"`
 }
 
 // loadRegistry reads the file; an empty registry where there is none.

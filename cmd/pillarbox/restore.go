@@ -15,6 +15,7 @@ type restoreCmd struct {
 	ToTime     string   `help:"Every commit at or before this moment, none later." placeholder:"2026-11-25T12:34:56Z"`
 	ToPosition string   `help:"Every log record before this position." placeholder:"0x1A,2F,B3"`
 	Group      string   `help:"Storage group." placeholder:"NAME"`
+	Database   string   `help:"Only this database, in place and to its group's latest position; the others go on." placeholder:"[GROUP/]DATABASE"`
 	Into       string   `help:"Build a whole server in this new folder, from nothing but the backup." placeholder:"DIR"`
 	Beside     string   `help:"Restore beside the live storage group, which goes on serving, under this name." placeholder:"NAME"`
 	Identity   string   `help:"File with age identities or the passphrase of encrypted backups." placeholder:"FILE"`
@@ -36,7 +37,7 @@ func (c *restoreCmd) Run(e *env) error {
 	}
 	bar := newProgress(os.Stderr, "restore")
 	o := server.RestoreOptions{
-		From: c.From, Identity: c.Identity, Group: c.Group, Position: c.ToPosition, Logs: c.Logs,
+		From: c.From, Identity: c.Identity, Group: c.Group, Database: c.Database, Position: c.ToPosition, Logs: c.Logs,
 		IgnoreLive: c.IgnoreLive, Plan: c.Plan, Progress: bar.update,
 		Say: func(format string, args ...any) {
 			bar.end()
@@ -53,6 +54,9 @@ func (c *restoreCmd) Run(e *env) error {
 	}
 	if c.Into != "" && c.Beside != "" {
 		return usageError{errors.New("--into and --beside exclude each other")}
+	}
+	if c.Database != "" && (c.Into != "" || c.Beside != "") {
+		return usageError{errors.New("--database restores in place: leave --into and --beside out")}
 	}
 	if c.Into != "" {
 		path, err := server.RestoreInto(e.ctx, c.Into, o)

@@ -1,0 +1,148 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"pillarbox/ese/vfs"
+)
+
+// Replacement names the folder with the restored files of a database, From, and that where those go
+// which lie in its place, Aside. Both are on the disk of the database.
+type Replacement struct {
+	From  string `json:"from"`
+	Aside string `json:"aside"`
+}
+
+// ErrMounted: the database is mounted.
+var ErrMounted = errors.New("the database is mounted")
+
+// ReplaceDatabase puts restored files in the place of those of a database that is not mounted, and
+// mounts it where its group is mounted. Once groups.json names them there is no way back: what an
+// error or a crash interrupts goes on at the next mount.
+func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error {
+	g, d, err := s.database(p)
+	if err != nil {
+		return err
+	}
+	defer g.changeMu.Unlock()
+	in, ierr := g.Instance()
+	if ierr == nil {
+		for _, db := range in.Databases() {
+			if db.Name() == d.Engine {
+				return fmt.Errorf("replace %s: %w", p, ErrMounted)
+			}
+		}
+	}
+	err = s.edit(p, func(x *databaseRecord) { x.Replaced, x.Dismounted = &r, false })
+	if err == nil {
+		d.Replaced, d.Dismounted = &r, false
+		err = g.replace(d)
+	}
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", p, err)
+	}
+	s.o.Logger.Info("database restored", "database", string(p), "path", g.path(d), "aside", r.Aside)
+	if ierr != nil {
+		return nil // it is mounted with its group
+	}
+	if err := g.mountDatabase(ctx, d); err != nil {
+		return fmt.Errorf("mount %s: %w", p, err)
+	}
+	return nil
+}
+
+// Replace is ReplaceDatabase while no server runs: the files take their place when the group is
+// opened.
+func Replace(dir string, p Place, r Replacement) error {
+	at := filepath.Join(dir, RegistryName)
+	reg, err := loadRegistry(vfs.OS(), at)
+	if err != nil {
+		return err
+	}
+	d := reg.Databases[p]
+	if d == nil {
+		return fmt.Errorf("%s: %w", p, ErrNoDatabase)
+	}
+	d.Replaced, d.Dismounted = &r, false
+	return reg.save(vfs.OS(), at)
+}
+
+// endReplacements goes on with what was interrupted. changeMu is held.
+func (g *Group) endReplacements() error {
+	for _, d := range g.databases() {
+		if err := g.replace(&d); err != nil {
+			return fmt.Errorf("put the restored files of %s in place: %w", d.place, err)
+		}
+	}
+	return nil
+}
+
+// replace puts restored files in place, or goes on with it. While the new .edb is not in place the
+// files that are there are those of before.
+func (g *Group) replace(d *database) error {
+	if d.Replaced == nil {
+		return nil
+	}
+	x := exchange{fs: g.set.o.FS, at: g.path(d), r: *d.Replaced}
+	forget := func() error {
+		d.Replaced = nil
+		return g.set.edit(d.place, func(r *databaseRecord) { r.Replaced = nil })
+	}
+	if _, err := x.fs.ReadDir(x.r.From); errors.Is(err, fs.ErrNotExist) {
+		return forget() // the disk was lost once more: what is missing is told by the mount
+	}
+	if err := makeFolder(x.fs, x.r.Aside); err != nil {
+		return err
+	}
+	err := x.file(".stm", ".stm")
+	if err == nil {
+		err = x.file(".edb", ".dw", ".jfm", ".edb")
+	}
+	for _, dir := range []string{x.r.From, x.r.Aside, filepath.Dir(x.at)} {
+		if err == nil {
+			err = x.fs.SyncDir(dir)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return forget()
+}
+
+// exchange is one replacement of files.
+type exchange struct {
+	fs vfs.FS
+	at string // of the .edb in place
+	r  Replacement
+}
+
+func (x *exchange) exists(name string) (bool, error) {
+	_, err := x.fs.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// file puts one new file in place, once those that it makes useless are aside.
+func (x *exchange) file(ext string, aside ...string) error {
+	from := filepath.Join(x.r.From, filepath.Base(beside(x.at, ext)))
+	if there, err := x.exists(from); err != nil || !there {
+		return err // it is in place
+	}
+	for _, old := range aside {
+		at := beside(x.at, old)
+		there, err := x.exists(at)
+		if err == nil && there {
+			err = x.fs.Rename(at, filepath.Join(x.r.Aside, filepath.Base(at)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return x.fs.Rename(from, beside(x.at, ext))
+}
