@@ -136,8 +136,7 @@ func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Dat
 	if db.f, err = in.o.FS.OpenFile(path, os.O_RDWR|flag, 0o600); err != nil {
 		return nil, err
 	}
-	// A lost double-write file means that no batch was in flight.
-	if db.double, err = in.o.FS.OpenFile(sidePath(path, ".dw"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if db.double, err = in.openDouble(sidePath(path, ".dw")); err != nil {
 		return nil, errors.Join(err, db.f.Close())
 	}
 	stm := sidePath(path, ".stm")
@@ -151,6 +150,19 @@ func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Dat
 	db.stream = stream.NewFile(filepath.Base(stm), id, sf, in.late, in.o.StreamBytes)
 	db.streams.init(db)
 	return db, nil
+}
+
+// openDouble opens a double-write file. A lost one means that no batch was in flight; a new one has
+// its name for certain before pages depend on it.
+func (in *Instance) openDouble(path string) (vfs.File, error) {
+	_, missing := in.o.FS.Stat(path)
+	f, err := in.o.FS.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil && missing != nil {
+		if err = in.o.FS.SyncDir(filepath.Dir(path)); err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	return f, err
 }
 
 // emptyDouble forgets the last batch of the double-write file. It may be of another file that

@@ -109,6 +109,9 @@ func Open(ctx context.Context, o Options) (*Set, error) {
 	o.setDefaults()
 	s := &Set{o: o, moving: make(map[store.MailboxID]bool)}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := makeFolder(o.FS, o.Dir); err != nil {
+		return nil, err
+	}
 	var err error
 	if s.reg, err = loadRegistry(o.FS, s.registryPath()); err != nil {
 		return nil, err

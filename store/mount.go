@@ -215,3 +215,22 @@ func (s *Store) Forget(why error) {
 		b.write.Unlock()
 	}
 }
+
+// Traces are the databases, of those that are mounted, that have any row of a mailbox: one that
+// lives there, is arriving, or is being removed.
+func (s *Store) Traces(id MailboxID) (databases []string, err error) {
+	err = s.in.View(func(tx *ese.Tx) error {
+		databases = nil
+		for _, d := range s.mounted() {
+			_, _, ok, err := d.lookupAny(tx, id)
+			if err != nil {
+				return err
+			}
+			if ok {
+				databases = append(databases, d.db.Name())
+			}
+		}
+		return nil
+	})
+	return databases, err
+}
