@@ -1,11 +1,12 @@
 // Package server is where all parts of Pillarbox meet: it reads the config file, opens the
-// storage group, binds the services to the store, listens, and in the end drains and closes.
+// storage groups (package storage), binds the services to them, listens, and in the end drains
+// and closes.
 //
-// Config is the file, Core the opened storage group with directory, store and transport, Server
-// a Core with its listeners. Admin is what the command line asks for: of a running server
-// through its socket, else of a Core that it opens itself.
+// Config is the file, Core the opened storage groups with the directory, Server a Core with its
+// listeners. Admin is what the command line asks for: of a running server through its socket,
+// else of a Core that it opens itself.
 //
-//	config -> ese.Open (recovery) -> directory, store, transport      Core
+//	config -> storage.Open (recovery) -> directory, stores, queues    Core
 //	       -> certificates -> listeners, all bound before one serves  Server
 //	       -> ready line, READY=1
 //	SIGTERM -> STOPPING=1 -> 421/BYE, at most 10 s -> queue stops -> Clean Shutdown
@@ -13,7 +14,7 @@
 // Invariants:
 //  1. All addresses are bound before the first connection is accepted, so that a server serves
 //     wholly or not at all.
-//  2. Services end before the transport, the transport before the storage group.
+//  2. Services end before the transport, the transport before the storage groups.
 //  3. The admin socket has mode 0600 and lies in the data folder.
 //  4. A certificate that cannot be loaded again leaves the former one in use.
 //  5. Standard input is never read.

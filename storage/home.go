@@ -212,29 +212,26 @@ func (f *fullness) leastFull() Place {
 	return best.place
 }
 
-// settleHomes gives a home to users of an older version: where their mailbox is, else as the
-// policy says. Where a database is missing that may have it, it is not known.
+// settleHomes gives a home to users of an older version, and after a restore of the directory to
+// an earlier moment finds mailboxes that were moved since: where they are, else as the policy
+// says. Where a database is missing that may have one, it is not known.
 func (s *Set) settleHomes(ctx context.Context) error {
-	whole := true
-	for _, g := range s.Groups() {
-		st, _, err := g.parts()
-		for _, d := range g.databases() {
-			whole = whole && err == nil && st.Mounted(d.Engine) == nil
-		}
+	in, err := s.Groups()[0].Instance()
+	if err != nil {
+		return err
 	}
+	stream, whole := in.LogSignature(), s.whole()
+	s.mu.Lock()
+	last := s.reg.Directory
+	s.mu.Unlock()
+	restored := last != "" && last != stream
 	homes := make(map[directory.GUID]string)
 	for _, u := range s.dir.Users() {
-		if u.Home != "" {
-			continue
-		}
-		p, err := s.find(store.MailboxID(u.ID))
-		if err == nil && p == "" && whole {
-			p, err = s.choose()
-		}
+		p, err := s.settle(u, restored, whole)
 		if err != nil {
 			return err
 		}
-		if p != "" {
+		if p != "" && p != Place(u.Home) {
 			homes[u.ID] = string(p)
 		}
 		if len(homes) == settleBatch {
@@ -244,10 +241,59 @@ func (s *Set) settleHomes(ctx context.Context) error {
 			clear(homes)
 		}
 	}
-	if len(homes) == 0 {
+	if len(homes) > 0 {
+		if err := s.dir.SetHome(ctx, homes); err != nil {
+			return err
+		}
+	}
+	if last == stream || restored && !whole {
 		return nil
 	}
-	return s.dir.SetHome(ctx, homes)
+	return s.change(func(r *registry) error {
+		r.Directory = stream
+		return nil
+	})
+}
+
+// whole tells whether all databases are mounted.
+func (s *Set) whole() bool {
+	for _, g := range s.Groups() {
+		st, _, err := g.parts()
+		for _, d := range g.databases() {
+			if err != nil || st.Mounted(d.Engine) != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// settle is the home of a user; "" where it stays or is not known.
+func (s *Set) settle(u directory.Recipient, restored, whole bool) (Place, error) {
+	if u.Home != "" && !restored {
+		return "", nil
+	}
+	id := store.MailboxID(u.ID)
+	if u.Home != "" {
+		st, engine, err := s.storeAt(Place(u.Home))
+		if err != nil || st.Mounted(engine) != nil {
+			return "", nil //nolint:nilerr // it is there as far as is known
+		}
+		if has, err := st.Has(engine, id); err != nil || has {
+			return "", err
+		}
+	}
+	p, err := s.find(id)
+	switch {
+	case err != nil || p == "" && (u.Home != "" || !whole):
+		return "", err
+	case p == "":
+		return s.choose()
+	case u.Home != "":
+		s.o.Logger.Warn("mailbox had moved before the directory was restored", "address", u.Address,
+			"from", u.Home, "to", string(p))
+	}
+	return p, nil
 }
 
 // settleBatch is how many users one transaction gives a home.

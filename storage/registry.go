@@ -16,6 +16,8 @@ const RegistryName = "groups.json"
 
 // registry is the content of groups.json.
 type registry struct {
+	// Directory is the log stream that the directory was last read from.
+	Directory string `json:"directory,omitempty"`
 	// Groups were made at run time.
 	Groups []*GroupRecord `json:"groups,omitempty"`
 	// Databases are all that were mounted once, by Place.

@@ -219,7 +219,9 @@ func (s *Set) change(edit func(*registry) error) error {
 }
 
 func (r *registry) clone() *registry {
-	n := &registry{Databases: make(map[Place]*databaseRecord, len(r.Databases))}
+	n := &registry{
+		Directory: r.Directory, Databases: make(map[Place]*databaseRecord, len(r.Databases)),
+	}
 	for _, g := range r.Groups {
 		c := *g
 		n.Groups = append(n.Groups, &c)

@@ -203,6 +203,19 @@ func (s *Store) Where(id MailboxID) (database string, err error) {
 	return database, err
 }
 
+// Has tells whether a database has a mailbox.
+func (s *Store) Has(database string, id MailboxID) (has bool, err error) {
+	d, err := s.named(database)
+	if err != nil {
+		return false, err
+	}
+	err = s.in.View(func(tx *ese.Tx) error {
+		_, has, err = d.lookup(tx, id)
+		return err
+	})
+	return has, err
+}
+
 // Forget ends all handles with an error, before the instance is closed.
 func (s *Store) Forget(why error) {
 	s.mu.Lock()

@@ -12,7 +12,8 @@
 //	result: one transaction: rows changed or removed, and the DSN accepted in their place
 //
 // A row whose target is a mailbox is an internal delivery: that mailbox had no room when the
-// message came. It is idempotent by queue id.
+// message came, lives in another storage group, or could not be reached. It is idempotent by queue
+// id; while the mailbox cannot be reached the row stays as it is, and never expires.
 //
 // Invariants:
 //  1. Accept has returned an id if and only if the rows are on disk.
