@@ -95,9 +95,10 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 			return db, nil
 		}
 		// A crash or an error interrupted its making: start again.
-		if err := db.discard(); err != nil {
+		if err := db.detach(); err != nil {
 			return nil, fmt.Errorf("open database %s: %w", name, err)
 		}
+		return in.remake(name)
 	}
 	path := in.dbPath(name)
 	if in.o.ReadOnly {
@@ -116,13 +117,16 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 		if !errors.Is(err, errUnmade) {
 			return nil, fmt.Errorf("open database %s: %w", name, err)
 		}
-		if err := in.removeFiles(path); err != nil {
-			return nil, fmt.Errorf("open database %s: %w", name, err)
-		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open database %s: %w", name, err)
 	}
-	db, err := in.createDatabase(name, path)
+	return in.remake(name)
+}
+
+// remake makes a database, over what an interrupted making has left. Its files are not removed
+// first: redo may have to meet those of the former making until the record of this one.
+func (in *Instance) remake(name string) (*Database, error) {
+	db, err := in.createDatabase(name, in.dbPath(name))
 	if err != nil {
 		return nil, fmt.Errorf("create database %s: %w", name, err)
 	}
@@ -532,14 +536,6 @@ func (db *Database) drop() error {
 		return true
 	})
 	return db.closeFiles()
-}
-
-// discard removes a database whose making a crash interrupted.
-func (db *Database) discard() error {
-	if err := db.detach(); err != nil {
-		return err
-	}
-	return db.in.removeFiles(db.path)
 }
 
 // removeFiles removes the files of a database.

@@ -373,6 +373,35 @@ func (rt *redoTarget) attach(rec logrec.DBRec) error {
 	if have != nil {
 		return nil
 	}
+	err := rt.attachOld(rec)
+	if err != nil && rt.madeAgain(rec.Path) {
+		return nil
+	}
+	return err
+}
+
+// madeAgain tells whether the log goes on to make a database of that name: its making was
+// interrupted before and begun anew, and the files are those of the later one, or parts of them.
+func (rt *redoTarget) madeAgain(name string) bool {
+	in := rt.in
+	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, LogPos(in.late.pos.Load()),
+		wal.ReaderOptions{})
+	for err == nil {
+		var r wal.Record
+		if r, err = rd.Next(); err != nil || r.Type != logrec.TypeCreateDB {
+			continue
+		}
+		var rec logrec.DBRec
+		if rec.Decode(r.Payload) == nil && rec.Path == name {
+			return true
+		}
+	}
+	return false
+}
+
+// attachOld opens the files.
+func (rt *redoTarget) attachOld(rec logrec.DBRec) error {
+	in := rt.in
 	path := in.dbPath(rec.Path)
 	db, err := in.openFiles(rec.DB, rec.Path, path, 0)
 	if errors.Is(err, fs.ErrNotExist) && in.o.IgnoreMissing {

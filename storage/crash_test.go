@@ -27,9 +27,9 @@ var (
 	crashFirst = flag.Uint64("seed", 1, "first seed of the crash simulation")
 )
 
-// TestCrash cuts the power at random writes, syncs and renames while mail is accepted for mailboxes of two
-// groups and three databases, mailboxes move between them, databases move to other folders, and
-// are dismounted and mounted. Afterwards a mailbox is what it was, in its old or its new place and
+// TestCrash cuts the power at random writes, syncs and renames while mail is accepted for
+// mailboxes of two groups and three databases, mailboxes move between them, databases move to
+// other folders, and are dismounted and mounted. Afterwards a mailbox is what it was, in its old or its new place and
 // in no other; a database lies in its old or its new folder; what was acknowledged is in each
 // mailbox once.
 func TestCrash(t *testing.T) {
@@ -135,7 +135,8 @@ func (s *sim) users() {
 	if err := dir.AddDomain(ctx, "here.test"); err != nil {
 		s.fatal("%v", err)
 	}
-	const hash = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$CWuNYKp4Y4ekzBWvC5e6SbOHdM7k3W9FFZ0kTIK1vgA"
+	const hash = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" +
+		"CWuNYKp4Y4ekzBWvC5e6SbOHdM7k3W9FFZ0kTIK1vgA"
 	for i := range simUsers {
 		u, err := dir.AddUserAt(ctx, fmt.Sprintf("u%d@here.test", i), directory.Secret{Hash: hash},
 			[]string{"a/a1", "a/a2", "b/b1"}[i])
@@ -301,7 +302,9 @@ func (s *sim) change() {
 	s.check("folder", err)
 	uid := store.UID(1 + s.rng.IntN(int(max(f.UIDNext, 1))))
 	_, err = m.StoreFlags(s.t.Context(), f.ID, []store.UIDRange{{First: uid, Last: uid}},
-		store.FlagChange{Mode: store.FlagsAdd, Flags: store.FlagSeen, Keywords: []string{fmt.Sprint("k", uid%3)}})
+		store.FlagChange{
+			Mode: store.FlagsAdd, Flags: store.FlagSeen, Keywords: []string{fmt.Sprint("k", uid%3)},
+		})
 	s.check("flags", err)
 	s.see()
 }
@@ -447,8 +450,9 @@ func (s *sim) show(i int) (string, error) {
 			if err = errors.Join(err, x.Body.Close()); err != nil {
 				return "", err
 			}
-			fmt.Fprintf(&b, "  %d %d %d %d %d %x %v %v %d %.40q\n", x.UID, x.EmailID, x.ThreadID, x.CN,
-				x.CreatedCN, x.Flags, x.Keywords, x.Received.UnixMilli(), x.Size, text[len(text)-min(30, len(text)):])
+			end := text[len(text)-min(30, len(text)):]
+			fmt.Fprintf(&b, "  %d %d %d %d %d %x %v %v %d %.40q\n", x.UID, x.EmailID, x.ThreadID,
+				x.CN, x.CreatedCN, x.Flags, x.Keywords, x.Received.UnixMilli(), x.Size, end)
 		}
 	}
 	return b.String(), nil
@@ -541,7 +545,8 @@ func (s *sim) count() {
 				m.maybe, m.acked = false, copies > 0
 			}
 			if want := map[bool]int{true: 1}[m.acked]; copies != want {
-				s.fatal("mailbox %d has %d copies of message %d (to %v), want %d", i, copies, n, m.to, want)
+				s.fatal("mailbox %d has %d copies of message %d (to %v), want %d",
+					i, copies, n, m.to, want)
 			}
 		}
 	}

@@ -45,7 +45,9 @@ func Layout(dir string) (list []GroupLayout, err error) {
 	for p := range r.Databases {
 		places = append(places, p)
 	}
-	slices.SortFunc(places, func(a, b Place) int { return r.Databases[a].Order - r.Databases[b].Order })
+	slices.SortFunc(places, func(a, b Place) int {
+		return r.Databases[a].Order - r.Databases[b].Order
+	})
 	for _, p := range places {
 		d, l := r.Databases[p], group(p.Group())
 		l.Databases = append(l.Databases, d.Engine)

@@ -237,7 +237,8 @@ func (c *copying) read(f vfs.File, n int64, fn func(p []byte, off int64) error) 
 
 // removeFiles removes the files of a database that is not used.
 func (s *Set) removeFiles(path string) error {
-	for _, at := range []string{path, beside(path, ".stm"), beside(path, ".dw"), beside(path, ".jfm")} {
+	for _, ext := range []string{filepath.Ext(path), ".stm", ".dw", ".jfm"} {
+		at := beside(path, ext)
 		if err := s.o.FS.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -248,8 +249,9 @@ func (s *Set) removeFiles(path string) error {
 	return nil
 }
 
-// endMoves removes what moves of databases that a crash or an error interrupted have left: a copy that is
-// not the database yet, or the files that it has left. A disk that is not there is left alone.
+// endMoves removes what moves of databases have left that a crash or an error interrupted: a copy
+// that is not the database yet, or the files that it has left. A disk that is not there is left
+// alone.
 func (g *Group) endMoves() error {
 	s := g.set
 	for _, d := range g.databases() {

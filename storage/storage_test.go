@@ -70,7 +70,8 @@ func open(t *testing.T, change func(*Options)) *bed {
 	b := &bed{t: t, fs: &fullDisk{FS: vfs.NewMem()}}
 	engine := func(dir string) ese.Options {
 		return ese.Options{
-			Dir: dir, GenerationBytes: 64 << 10, CacheBytes: 1 << 20, DiskFullLimit: 50 * time.Millisecond,
+			Dir: dir, GenerationBytes: 64 << 10, CacheBytes: 1 << 20,
+			DiskFullLimit: 50 * time.Millisecond,
 		}
 	}
 	b.o = Options{

@@ -55,8 +55,8 @@ func (g *Group) look() error {
 	in, full := g.in, g.full
 	g.mu.Unlock()
 	if in != nil && errors.Is(in.Err(), ese.ErrDismounted) {
-		g.set.o.Logger.Error("storage group dismounted clean: its log disk is full; it is mounted again by itself when there is space",
-			"group", g.name)
+		g.set.o.Logger.Error("storage group dismounted clean: its log disk is full; "+
+			"it is mounted again by itself when there is space", "group", g.name)
 		err := g.close()
 		g.mu.Lock()
 		g.full, g.err, full = true, ese.ErrDismounted, true
