@@ -36,8 +36,8 @@ func (s *Set) MoveDatabase(
 	if to == from {
 		return fmt.Errorf("%s: it lies there", to)
 	}
-	if d.Moving != "" || d.Leaving != "" {
-		return fmt.Errorf("%s: an earlier move is not finished: mount it first", p)
+	if d.Moving != "" || d.Leaving != "" || d.Replaced != nil {
+		return fmt.Errorf("%s: an earlier move or restore is not finished: mount it first", p)
 	}
 	if err := s.refuseFiles(to); err != nil {
 		return err
