@@ -136,7 +136,10 @@ func (in *Instance) remake(name string) (*Database, error) {
 // openFiles opens the three files of a database.
 func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Database, error) {
 	db := &Database{in: in, id: id, name: name, path: path, names: make(map[string][]*tableName)}
-	var err error
+	err := dbheader.FinishSwap(in.o.FS, path, sidePath(path, ".stm"))
+	if err != nil {
+		return nil, err
+	}
 	if db.f, err = in.o.FS.OpenFile(path, os.O_RDWR|flag, 0o600); err != nil {
 		return nil, err
 	}

@@ -19,9 +19,12 @@
 //  2. A row that was deleted does not come back: a leaf that nothing leads to counts only where
 //     keys are missing, when no tree has it as free and its neighbours know it.
 //  3. The new file takes the old one's name in one rename, after it and the loss report are
-//     durable. The stream file stays as it is, but for a lost header or end in a repair.
+//     durable. A repair leaves the stream file as it is, but for a lost header or end; a
+//     defragmentation writes it anew where it has gaps, durably before that rename, and gives
+//     it its name after: cut between the two, the next opening does so (dbheader.FinishSwap).
 //  4. The new file is in Clean Shutdown, with a signature of its own: log and backups of before
-//     are refused with it. The header's stream signature stays that of the stream file.
+//     are refused with it, or passed over. The header's stream signature is that of the stream
+//     file that belongs to it.
 //  5. Defragment refuses what Repair would lose anything of, and makes sure of the space first.
 //  6. No server has the folder open meanwhile: the lock of the storage group is held.
 //

@@ -37,6 +37,8 @@ type rebuild struct {
 	out  *output
 	loss *Loss
 
+	pack      *packer                 // nil: the stream file stays
+	packing   func() (*packer, error) // makes pack, once the catalog is known
 	spill     *spillFile
 	sortBytes int
 
@@ -62,6 +64,11 @@ func (r *rebuild) run() (last page.No, err error) {
 		}
 	}
 	r.unknownObjects()
+	if r.packing != nil {
+		if r.pack, err = r.packing(); err != nil {
+			return 0, err
+		}
+	}
 	r.out.next = catalogPage
 	if err := r.writeCatalog(); err != nil {
 		return 0, err
@@ -353,6 +360,10 @@ func (r *rebuild) copyTable(c *tableCopy, found *foundRows) error {
 	switch {
 	case t.Name == droppedTable:
 		rows = func(func(node) error) error { return nil }
+	case t.Name == streamTable && r.pack != nil:
+		rows = r.pack.rows(t, found)
+	case t.Name == spaceTable && r.pack != nil:
+		rows = func(fn func(node) error) error { return r.emitRegions(t, r.pack.maps, fn) }
 	case t.Name == spaceTable && len(found.f.gaps) > 0:
 		rows = r.streamSpace(t, found)
 	}

@@ -47,6 +47,9 @@ type Result struct {
 	Old      string  `json:"oldFile,omitempty"`
 	Report   string  `json:"report,omitempty"`
 	WasDirty bool    `json:"wasDirty"`
+	// StreamBefore and StreamAfter are the sizes of the stream file in bytes.
+	StreamBefore int64 `json:"streamBytesBefore,omitempty"`
+	StreamAfter  int64 `json:"streamBytesAfter,omitempty"`
 }
 
 func (o *RebuildOptions) defaults() {
@@ -97,6 +100,9 @@ func rebuildFile(ctx context.Context, o RebuildOptions, repair bool) (res *Resul
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := dbheader.FinishSwap(o.FS, o.Path, streamPath(o.Path)); err != nil {
+		return nil, err
+	}
 	f, err := o.FS.OpenFile(o.Path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -154,6 +160,7 @@ type job struct {
 	o      RebuildOptions
 	repair bool
 	res    *Result
+	packed bool // a new stream file waits
 	src    *source
 	f      vfs.File
 }
@@ -215,11 +222,15 @@ func (j *job) build(ctx context.Context) (err error) {
 		spill: &spillFile{fsys: j.o.FS, path: j.o.Temp + ".sort"}, sortBytes: j.o.sortBytes,
 	}
 	defer func() { err = errors.Join(err, r.spill.close()) }()
+	if !j.repair {
+		r.packing = func() (*packer, error) { return r.newPacker(j.o.FS, streamPath(j.o.Path)) }
+	}
+	defer func() { err = errors.Join(err, j.endPack(r.pack, err)) }()
 	if j.res.After, err = r.run(); err != nil {
 		return err
 	}
 	h := j.header()
-	if err := r.streamFile(ctx, j.o.FS, streamPath(j.o.Path), &h, j.repair); err != nil {
+	if err := j.streamFile(ctx, r, &h); err != nil {
 		return err
 	}
 	if !j.repair && !j.res.Loss.Empty() {
@@ -232,6 +243,35 @@ func (j *job) build(ctx context.Context) (err error) {
 		return err
 	}
 	return dbheader.Write(out, h)
+}
+
+// streamFile proves the stream file, or ends the new one.
+func (j *job) streamFile(ctx context.Context, r *rebuild, h *dbheader.Header) error {
+	path := streamPath(j.o.Path)
+	before, err := j.o.FS.Stat(path)
+	if err == nil {
+		j.res.StreamBefore, j.res.StreamAfter = before, before
+	}
+	if r.pack == nil {
+		return r.streamFile(ctx, j.o.FS, path, h, j.repair)
+	}
+	if err := r.pack.finish(h, logrec.NewSignature(j.o.Rand(), j.o.Now(), "")); err != nil {
+		return err
+	}
+	j.packed = true
+	j.res.StreamAfter, err = r.pack.out.Size()
+	return err
+}
+
+// endPack closes the files of a packing, and removes the new one after an error.
+func (j *job) endPack(p *packer, err error) error {
+	switch {
+	case p == nil:
+		return nil
+	case err != nil:
+		return p.abort()
+	}
+	return p.close()
 }
 
 func streamPath(path string) string {
@@ -311,7 +351,11 @@ func (j *job) swap(ctx context.Context) error {
 	if err := fsys.Rename(j.o.Temp, j.o.Path); err != nil {
 		return err
 	}
-	return fsys.SyncDir(dir)
+	if err := fsys.SyncDir(dir); err != nil || !j.packed {
+		return err
+	}
+	// Cut off here, the next opening does it: the signature tells which stream file belongs.
+	return dbheader.FinishSwap(fsys, j.o.Path, streamPath(j.o.Path))
 }
 
 func exists(fsys vfs.FS, path string) bool {

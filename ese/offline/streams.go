@@ -23,12 +23,12 @@ const (
 )
 
 // streamRow is a row of MSysStreams.
-type streamRow struct{ stream, page, pages, bytes int64 }
+type streamRow struct{ stream, offset, page, pages, bytes int64 }
 
 func readStreamRow(t *inspect.Table, row inspect.Row) (streamRow, error) {
 	var s streamRow
 	for name, to := range map[string]*int64{
-		"Stream": &s.stream, "Page": &s.page, "Pages": &s.pages, "Bytes": &s.bytes,
+		"Stream": &s.stream, "Offset": &s.offset, "Page": &s.page, "Pages": &s.pages, "Bytes": &s.bytes,
 	} {
 		b, err := column(t, row, name)
 		if err != nil {

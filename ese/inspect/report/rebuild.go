@@ -72,7 +72,8 @@ func Defragment(ctx context.Context, w io.Writer, o offline.RebuildOptions) erro
 	if p.data(res) {
 		return p.err
 	}
-	p.printf("%d pages before, %d now.\n", res.Before, res.After)
+	p.printf("%d pages before, %d now; stream file %d KB before, %d KB now.\n", res.Before, res.After,
+		res.StreamBefore>>10, res.StreamAfter>>10)
 	if o.Keep {
 		p.printf("The new database is %s; nothing else was changed.\n", o.Temp)
 		return p.err
