@@ -29,7 +29,8 @@ var (
 
 // TestCrash cuts the power at random writes, syncs and renames while mail is accepted for
 // mailboxes of two groups and three databases, mailboxes move between them, databases move to
-// other folders, and are dismounted and mounted. Afterwards a mailbox is what it was, in its old or its new place and
+// other folders, and are dismounted and mounted. Afterwards a mailbox is what it was, in its old
+// or its new place and
 // in no other; a database lies in its old or its new folder; what was acknowledged is in each
 // mailbox once.
 func TestCrash(t *testing.T) {

@@ -183,8 +183,8 @@ func TestNewMailboxes(t *testing.T) {
 	}
 }
 
-// The log disk of a group fills up: it refuses changes, is dismounted clean, and is mounted again by
-// itself when there is space. The other group serves meanwhile, and no mail is lost.
+// The log disk of a group fills up: it refuses changes, is dismounted clean, and is mounted again
+// by itself when there is space. The other group serves meanwhile, and no mail is lost.
 func TestLogDiskFull(t *testing.T) {
 	b := open(t, nil)
 	ann, bob := b.user("ann", "a/a1"), b.user("bob", "b/b1")
@@ -248,7 +248,11 @@ func TestLostAndFound(t *testing.T) {
 	if err := b.set.Directory().SetHome(t.Context(), homes); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.set.change(func(r *registry) error { r.Directory = "another"; return nil }); err != nil {
+	err := b.set.change(func(r *registry) error {
+		r.Directory = "another"
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := b.set.Close(); err != nil {

@@ -123,8 +123,8 @@ func (g *Group) measureLog() {
 	case full:
 		s.Warning = "full: mail waits; make space in " + g.logDir()
 	case s.Disk > 0 && s.Used >= g.set.o.Warn:
-		s.Warning = fmt.Sprintf("%d%% of its disk is in use: make space in %s, or a backup that lets log go",
-			s.Used, g.logDir())
+		s.Warning = fmt.Sprintf("%d%% of its disk is in use: make space in %s, "+
+			"or a backup that lets log go", s.Used, g.logDir())
 	}
 	g.mu.Lock()
 	old := g.log

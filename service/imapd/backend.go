@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -52,6 +53,12 @@ func (b *Backend) Login(ctx context.Context, user, password string, info imap.Co
 		return nil, loginError(err)
 	}
 	box, err := b.store.OpenMailbox(ctx, store.MailboxID(r.ID))
+	if errors.Is(err, store.ErrUnmounted) {
+		b.log.Warn("mailbox not opened", "service", "imap", "user", r.Address, "error", err.Error())
+		return nil, &imap.Error{
+			Code: imap.CodeUnavailable, Text: "the database of this mailbox is not mounted, try again later",
+		}
+	}
 	if err != nil {
 		return nil, b.translate(err)
 	}

@@ -34,7 +34,6 @@ var responses = []struct {
 	{store.ErrReserved, imap.CodeCannot, "that cannot be done with this mailbox"},
 	{store.ErrQuota, imap.CodeOverQuota, "quota exceeded: delete something first"},
 	{store.ErrLimit, imap.CodeLimit, "a limit of the mailbox is reached"},
-	{store.ErrUnmounted, imap.CodeUnavailable, "the database of this mailbox is not mounted, try again later"},
 	{store.ErrElsewhere, imap.CodeUnavailable, "the mailbox has moved, connect again"},
 	{ese.ErrDetached, imap.CodeUnavailable, "the database of this mailbox is not mounted, try again later"},
 	{ese.ErrTooBig, imap.CodeTooBig, "too big"},
@@ -55,9 +54,9 @@ func (b *Backend) translate(err error) error {
 	if err == nil || errors.As(err, &ie) {
 		return err
 	}
-	if errors.Is(err, store.ErrMoved) {
-		// This session's handle is of no use any more; a new one finds the mailbox.
-		return &imap.Error{Status: imap.StatusBye, Text: "the mailbox has moved, connect again"}
+	if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrUnmounted) {
+		// This session's handle is of no use any more; a new one finds the mailbox, or is told.
+		return &imap.Error{Status: imap.StatusBye, Text: "the mailbox was moved or dismounted, connect again"}
 	}
 	for _, r := range responses {
 		if errors.Is(err, r.err) {
