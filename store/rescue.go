@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 
 	"pillarbox/ese"
 	"pillarbox/mail"
@@ -13,18 +15,32 @@ import (
 // owner goes.
 const LostAndFound = "lost and found"
 
-// lostAndFound is its GUID in a database.
-func (d *database) lostAndFound() (id MailboxID) {
-	copy(id[:], LostAndFound)
-	id[len(id)-1] = byte(d.order)
-	return id
+// lostKey in Global is the half of its GUID that no other database has.
+const lostKey = "lost_and_found"
+
+// lostAndFound is its GUID in a database, which is made up the first time.
+func (s *Store) lostAndFound(ctx context.Context, d *database) (id MailboxID, err error) {
+	var n int64
+	err = s.in.Update(ctx, func(tx *ese.Tx) (err error) {
+		if n, err = d.globalNum(tx, lostKey); err != nil || n != 0 {
+			return err
+		}
+		n = rand.Int64() | 1
+		return d.setGlobal(tx, lostKey, n)
+	})
+	copy(id[:8], LostAndFound)
+	binary.BigEndian.PutUint64(id[8:], uint64(n))
+	return id, err
 }
 
 // rescue places a content that nothing refers to. Nothing else can refer to it meanwhile: what is
 // placed anew has a new content or is a copy of a placement.
 func (s *Store) rescue(ctx context.Context, d *database, cid int64) (done string, err error) {
-	id := d.lostAndFound()
-	b, err := s.find(id)
+	id, err := s.lostAndFound(ctx, d)
+	var b *box
+	if err == nil {
+		b, err = s.find(id)
+	}
 	if err == nil && b == nil {
 		if err = s.createIn(ctx, d, []MailboxID{id}); err == nil {
 			err = s.Disconnect(ctx, id, LostAndFound, s.o.Now())
