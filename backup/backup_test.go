@@ -76,7 +76,7 @@ func (x made) put(t *testing.T, dir string) string {
 	var b bytes.Buffer
 	id := x.send(t, &b, Codec{})
 	m, err := Receive(t.Context(), &b, Receiving{Open: func(b Begin) (Target, error) {
-		return NewWriter(dir, b.ID, x.codec)
+		return NewWriter(dir, b.ID, "store", x.codec)
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestCutStreamLeavesNoSet(t *testing.T) {
 	dir := t.TempDir()
 	for n := 0; n < len(whole)-2048; n += 211 {
 		_, err := Receive(t.Context(), bytes.NewReader(whole[:n]), Receiving{
-			Open: func(b Begin) (Target, error) { return NewWriter(dir, b.ID, Codec{}) },
+			Open: func(b Begin) (Target, error) { return NewWriter(dir, b.ID, "store", Codec{}) },
 		})
 		if err == nil {
 			s := shelf(t, dir)
@@ -326,7 +326,7 @@ func TestReceiveKeepsToItsFolder(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", "..", "a/b", ".hidden", "a\\b"} {
-		if _, err := NewWriter(t.TempDir(), id, Codec{}); err == nil {
+		if _, err := NewWriter(t.TempDir(), id, "store", Codec{}); err == nil {
 			t.Errorf("%q is taken for an id", id)
 		}
 	}
@@ -344,7 +344,7 @@ func TestFailureIsTold(t *testing.T) {
 	}
 	dir := t.TempDir()
 	_, err = Receive(t.Context(), &b, Receiving{
-		Open: func(b Begin) (Target, error) { return NewWriter(dir, b.ID, Codec{}) },
+		Open: func(b Begin) (Target, error) { return NewWriter(dir, b.ID, "store", Codec{}) },
 	})
 	if err == nil || err.Error() != "page 7 is damaged" {
 		t.Errorf("told %v", err)

@@ -3,6 +3,8 @@ package backup
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +28,9 @@ type Codec struct {
 	// phrase tells that the recipient is a passphrase, which takes a second to work out: a set
 	// then has a key of its own, which alone is encrypted with it.
 	phrase bool
+	// secret opens what is encrypted with a passphrase, mark tells recipients from others.
+	secret age.Identity
+	mark   string
 }
 
 // NewCodec makes a codec. compress is "" or zstd; encrypt is "", an age recipient, or a file
@@ -39,31 +44,54 @@ func NewCodec(compress, encrypt string) (c Codec, err error) {
 		return c, fmt.Errorf("--compress %s: only zstd is known", compress)
 	}
 	if encrypt != "" {
-		c.recipients, c.phrase, err = parseRecipients(encrypt)
-		if err != nil {
-			return c, fmt.Errorf("--encrypt: %w", err)
+		if err := c.parseRecipients(encrypt); err != nil {
+			return c, fmt.Errorf("--encrypt %s: %w: name an age recipient (age1...), or a file with "+
+				"recipients or with a passphrase in its first line", encrypt, err)
 		}
 	}
 	return c, nil
 }
 
-func parseRecipients(s string) (rs []age.Recipient, phrase bool, err error) {
-	if strings.HasPrefix(s, "age1") {
-		rs, err = age.ParseRecipients(strings.NewReader(s))
-		return rs, false, err
+func (c *Codec) parseRecipients(s string) (err error) {
+	text := []byte(s)
+	if !strings.HasPrefix(s, "age1") {
+		if text, err = os.ReadFile(s); err != nil {
+			return err
+		}
 	}
-	b, err := os.ReadFile(s)
+	sum := sha256.Sum256(bytes.TrimSpace(text))
+	c.mark = hex.EncodeToString(sum[:8])
+	if c.recipients, err = age.ParseRecipients(bytes.NewReader(text)); err == nil ||
+		strings.HasPrefix(s, "age1") {
+		return err
+	}
+	r, err := age.NewScryptRecipient(firstLine(text))
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	if rs, err := age.ParseRecipients(bytes.NewReader(b)); err == nil {
-		return rs, false, nil
-	}
-	r, err := age.NewScryptRecipient(firstLine(b))
+	id, err := age.NewScryptIdentity(firstLine(text))
 	if err != nil {
-		return nil, false, fmt.Errorf("%s: %w", s, err)
+		return err
 	}
-	return []age.Recipient{r}, true, nil
+	c.recipients, c.phrase, c.secret, c.mark = []age.Recipient{r}, true, id, "phrase"
+	return nil
+}
+
+// again is the codec for the rest of a set that has this Key.
+func (c Codec) again(key []byte) (Codec, error) {
+	if !c.phrase {
+		return c, nil
+	}
+	k, err := Keys{[]age.Identity{c.secret}}.forSet(&Manifest{Key: key})
+	if err != nil {
+		return c, err
+	}
+	id, ok := k.identities[0].(*age.X25519Identity)
+	if !ok {
+		return c, ErrDamaged
+	}
+	c.recipients, c.phrase = []age.Recipient{id.Recipient()}, false
+	return c, nil
 }
 
 // forSet is the codec for the files of one set, and what its manifest has as Key.
@@ -160,17 +188,21 @@ func LoadKeys(name string) (Keys, error) {
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return Keys{}, fmt.Errorf("--identity: %w", err)
+		return Keys{}, fmt.Errorf("--identity: %w: %s", err, identityHelp)
 	}
 	if ids, err := age.ParseIdentities(bytes.NewReader(b)); err == nil {
 		return Keys{ids}, nil
 	}
 	id, err := age.NewScryptIdentity(firstLine(b))
 	if err != nil {
-		return Keys{}, fmt.Errorf("--identity: %w", err)
+		return Keys{}, fmt.Errorf("--identity %s: %w: %s", name, err, identityHelp)
 	}
 	return Keys{[]age.Identity{id}}, nil
 }
+
+// identityHelp is the next step where a key file is of no use.
+const identityHelp = "name the file with the age identity (AGE-SECRET-KEY-...) that the backup was " +
+	"encrypted to, or with its passphrase in the first line"
 
 func (k Keys) empty() bool { return len(k.identities) == 0 }
 
@@ -181,7 +213,7 @@ func (k Keys) forSet(m *Manifest) (Keys, error) {
 	}
 	r, err := age.Decrypt(bytes.NewReader(m.Key), k.identities...)
 	if err != nil {
-		return k, fmt.Errorf("%s: decrypt its key: %w", m.ID, err)
+		return k, fmt.Errorf("%s: decrypt its key: %w: %s", m.ID, err, identityHelp)
 	}
 	ids, err := age.ParseIdentities(io.LimitReader(r, copyBytes))
 	if err != nil {
@@ -201,7 +233,7 @@ func (m *Manifest) decode(in io.Reader, k Keys) (io.ReadCloser, error) {
 		}
 		d, err := age.Decrypt(r, k.identities...)
 		if err != nil {
-			return nil, fmt.Errorf("decrypt: %w", err)
+			return nil, fmt.Errorf("decrypt: %w: %s", err, identityHelp)
 		}
 		r = d
 	default:

@@ -18,6 +18,9 @@ const (
 	manifestName = "manifest.json"
 	beginName    = "begin.json"
 	failureName  = "failure.json"
+	// noteName is what an unfinished set says of itself.
+	noteName = "unfinished.json"
+	lockName = "unfinished.lock"
 	// ServerFolder holds the server's own files in a set.
 	ServerFolder = "server"
 	// formatVersion is that of sets.
@@ -30,6 +33,9 @@ const (
 var (
 	// ErrNotSet: the folder is not one of a set that came to its end.
 	ErrNotSet = errors.New("not a backup set: it has no manifest")
+	// ErrUnfinished: a backup was interrupted.
+	ErrUnfinished = errors.New("backup set is not finished: the same backup to the same folder goes " +
+		"on with it")
 	// ErrDamaged: a file of a set is not what the manifest says.
 	ErrDamaged = errors.New("backup set is damaged")
 	// ErrNewer: the set was made by a later version.
@@ -158,6 +164,9 @@ func parseManifest(r io.Reader) (*Manifest, error) {
 func readManifest(dir string) (*Manifest, error) {
 	f, err := os.Open(filepath.Join(dir, manifestName))
 	if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, noteName)); err == nil {
+			return nil, ErrUnfinished
+		}
 		return nil, ErrNotSet
 	}
 	if err != nil {

@@ -96,7 +96,7 @@ const abandonedAfter = 48 * time.Hour
 // RemoveAbandoned removes what interrupted backups left, and returns their folders.
 func (s *Shelf) RemoveAbandoned(now time.Time) (dirs []string, err error) {
 	for _, b := range s.Broken {
-		if !errors.Is(b.Err, ErrNotSet) || !looksLikeID(filepath.Base(b.Dir)) {
+		if !errors.Is(b.Err, ErrNotSet) && !errors.Is(b.Err, ErrUnfinished) || !looksLikeID(filepath.Base(b.Dir)) {
 			continue
 		}
 		info, err := os.Stat(b.Dir)

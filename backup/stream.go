@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
+
+	"pillarbox/ese"
 )
 
 // Stream is a Target that writes one tar stream: begin.json, the files, manifest.json, all in a
@@ -22,7 +25,10 @@ type Stream struct {
 	files []File
 }
 
-var _ Target = (*Stream)(nil)
+var (
+	_ Target    = (*Stream)(nil)
+	_ ese.Noter = (*Stream)(nil)
+)
 
 // NewStream begins a set on out. A codec works on the whole stream.
 func NewStream(out io.Writer, b Begin, codec Codec) (*Stream, error) {
@@ -84,6 +90,19 @@ func (f *streamFile) Close() error {
 	return nil
 }
 
+// KeepMissing takes files that did not go through the stream as being there from an earlier try: the
+// other end compares its own.
+func (s *Stream) KeepMissing(files []ese.BackupFile) {
+	for _, f := range files {
+		if !slices.ContainsFunc(s.files, func(x File) bool { return x.Name == f.Name }) {
+			s.files = append(s.files, File{Name: f.Name, Bytes: f.Bytes, SHA256: f.SHA256})
+		}
+	}
+}
+
+// Note tells the other end what the engine has finished, to resume from it.
+func (s *Stream) Note(info *ese.BackupInfo) error { return s.word(noteName, info) }
+
 // Commit writes the manifest and ends the stream.
 func (s *Stream) Commit(m *Manifest) error {
 	m.Files = s.files
@@ -101,12 +120,14 @@ func (s *Stream) Abort() error { return nil }
 
 // Fail says in the stream why it ends.
 func (s *Stream) Fail(cause error) error {
-	return s.word(failureName, Failure{cause.Error()})
+	return s.word(failureName, Failure{cause.Error(), errors.Is(cause, ese.ErrCannotResume)})
 }
 
 // Failure is why a stream ended early.
 type Failure struct {
 	Reason string `json:"error"`
+	// Anew tells that an interrupted backup cannot be resumed: a new one has to begin.
+	Anew bool `json:"anew,omitempty"`
 }
 
 func (f Failure) Error() string { return f.Reason }
@@ -119,6 +140,8 @@ type Receiving struct {
 	Rate int64
 	// Progress is told the bytes received and about how many there will be, often.
 	Progress func(done, total int64)
+	// Done is how many bytes are there from an earlier try.
+	Done int64
 }
 
 // ErrCutShort: a stream ended before its manifest.
@@ -126,7 +149,7 @@ var ErrCutShort = errors.New("the backup was cut short")
 
 // Receive takes a stream apart into a target.
 func Receive(ctx context.Context, in io.Reader, o Receiving) (*Manifest, error) {
-	r := &receiver{ctx: ctx, o: o, tar: tar.NewReader(in), pace: newPace(o.Rate)}
+	r := &receiver{ctx: ctx, o: o, tar: tar.NewReader(in), pace: newPace(o.Rate), done: o.Done}
 	m, err := r.run()
 	if err != nil && r.target != nil {
 		err = errors.Join(err, r.target.Abort())
@@ -164,6 +187,8 @@ func (r *receiver) run() (*Manifest, error) {
 			}
 		case r.target == nil:
 			err = fmt.Errorf("%w: it has no beginning", ErrDamaged)
+		case name == noteName:
+			err = r.note()
 		case name == manifestName:
 			return r.commit()
 		default:
@@ -200,6 +225,18 @@ func (r *receiver) open() error {
 		r.target = target
 	}
 	return err
+}
+
+// note keeps what is needed to resume where the target can.
+func (r *receiver) note() error {
+	var info ese.BackupInfo
+	if err := r.word(&info); err != nil {
+		return err
+	}
+	if w, ok := r.target.(*Writer); ok { // another stream cannot be resumed
+		return w.Note(&info)
+	}
+	return nil
 }
 
 func (r *receiver) file(name string, size int64) error {

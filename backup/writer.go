@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"pillarbox/ese/vfs"
 )
 
 const (
@@ -30,16 +32,19 @@ type Target interface {
 // Writer is a Target in a folder.
 type Writer struct {
 	dir   string // of the set
+	group string
 	codec Codec
 	key   []byte
 	files []File
 	done  bool
+	note  *Unfinished // nil until something is finished
+	lock  io.Closer
 }
 
 var _ Target = (*Writer)(nil)
 
 // NewWriter begins the set id in the folder to, which is made if it is missing.
-func NewWriter(to, id string, codec Codec) (*Writer, error) {
+func NewWriter(to, id, group string, codec Codec) (*Writer, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
@@ -50,8 +55,11 @@ func NewWriter(to, id string, codec Codec) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
-	w := &Writer{dir: filepath.Join(to, id), codec: codec, key: key}
+	w := &Writer{dir: filepath.Join(to, id), codec: codec, key: key, group: group}
 	if err := os.Mkdir(w.dir, folderMode); err != nil {
+		return nil, fmt.Errorf("make the backup set: %w", err)
+	}
+	if w.lock, err = vfs.OS().Lock(filepath.Join(w.dir, lockName)); err != nil {
 		return nil, fmt.Errorf("make the backup set: %w", err)
 	}
 	return w, nil
@@ -146,16 +154,29 @@ func (w *Writer) Commit(m *Manifest) error {
 		return fmt.Errorf("write manifest: %w", err)
 	}
 	w.done = true
-	return syncDir(filepath.Dir(w.dir))
+	// What an interruption leaves of them harms nobody.
+	err = errors.Join(removeIf(filepath.Join(w.dir, noteName)), w.lock.Close(),
+		removeIf(filepath.Join(w.dir, lockName)))
+	return errors.Join(err, syncDir(filepath.Dir(w.dir)))
 }
 
-// Abort removes what was written of a set that was not committed.
+// Abort removes what was written of a set that was not committed, unless it can be resumed.
 func (w *Writer) Abort() error {
 	if w.done {
 		return nil
 	}
 	w.done = true
-	return os.RemoveAll(w.dir)
+	if w.note != nil {
+		return w.lock.Close()
+	}
+	return errors.Join(w.lock.Close(), os.RemoveAll(w.dir))
+}
+
+func removeIf(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // replace writes a file whole or not at all.

@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"pillarbox/ese/internal/dbheader"
@@ -49,6 +50,15 @@ type BackupOptions struct {
 	Progress func(done, total int64)
 	// Hold lets no log go: ConfirmBackup does, when the set has arrived where it is kept.
 	Hold bool
+	// Resume goes on with a backup that was interrupted: it is what the sink was last told (Noter).
+	// Its files are not copied again. ErrCannotResume when they are of no use any more.
+	Resume *BackupInfo
+}
+
+// Noter is a BackupSink that keeps what is needed to resume: it is told after each database and
+// now and then between log files. All files named have been closed.
+type Noter interface {
+	Note(*BackupInfo) error
 }
 
 // BackupFile is a file of a backup.
@@ -87,6 +97,8 @@ type BackupInfo struct {
 	PageSize     int              `json:"pageSize"`
 	Databases    []BackupDatabase `json:"databases,omitempty"`
 	Files        []BackupFile     `json:"files"`
+	// Attached are all databases there were at the beginning, as long as it has not come to its end.
+	Attached []BackupDatabase `json:"attached,omitempty"`
 }
 
 // Errors of backups.
@@ -95,6 +107,8 @@ var (
 	ErrBackupRunning = errors.New("another backup is running (-523): wait for its end")
 	// ErrNoFullBackup: an incremental or differential backup has nothing to go on from.
 	ErrNoFullBackup = errors.New("no full backup of this log stream yet, or its log is gone (-521): make a full one first")
+	// ErrCannotResume: an interrupted backup is of no use any more.
+	ErrCannotResume = errors.New("the interrupted backup cannot be resumed: begin a new one")
 	// ErrCircular: circular logging keeps no log for such a backup.
 	ErrCircular = errors.New("circular logging is on (-550): it keeps no log, so only full and copy " +
 		"backups are possible, and a loss costs what came since: turn it off in the config to have more")
@@ -112,6 +126,7 @@ type backup struct {
 	done  int64
 	total int64
 	buf   []byte
+	noted time.Time
 }
 
 // Backup makes a backup while the instance is in use. On an error what the sink has got is
@@ -137,6 +152,7 @@ func (in *Instance) Backup(ctx context.Context, o BackupOptions) (*BackupInfo, e
 	}
 	defer in.unpin()
 	err := b.run()
+	b.info.Attached = nil
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = errors.Join(cause, err)
@@ -158,6 +174,15 @@ func (b *backup) run() error {
 		if err != nil {
 			return err
 		}
+		if b.o.Resume != nil {
+			err = b.resumeLog(low)
+		}
+		if err == nil {
+			err = b.roll()
+		}
+		if err != nil {
+			return err
+		}
 		b.info.Low = low
 	default:
 		return fmt.Errorf("%w: kind of backup %q", ErrBadValue, b.o.Kind)
@@ -172,8 +197,39 @@ func (b *backup) run() error {
 	return in.confirmBackup(&b.info)
 }
 
-// databases copies every database and the checkpoint file that replay begins with.
+// databases copies every database and the checkpoint file that replay begins with. Databases may be
+// opened meanwhile, and are copied too; none is closed, since backupMu is held.
 func (b *backup) databases() error {
+	begin := b.begin
+	if b.o.Resume != nil {
+		begin = b.resume
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	for {
+		b.in.openMu.Lock()
+		left := b.left()
+		if len(left) == 0 {
+			// With none being opened the log that the backup holds names none that it lacks.
+			err := b.roll()
+			b.in.openMu.Unlock()
+			return err
+		}
+		b.in.openMu.Unlock()
+		for _, db := range left {
+			if err := b.database(db); err != nil {
+				return fmt.Errorf("%s: %w", db.name, err)
+			}
+			if err := b.note(true); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// begin settles where replay begins, and copies the checkpoint file that says so.
+func (b *backup) begin() error {
 	in := b.in
 	in.backMu.Lock() // no database goes meanwhile
 	err := in.moveCheckpoint()
@@ -186,21 +242,13 @@ func (b *backup) databases() error {
 		return err
 	}
 	b.info.From, b.info.Low = cp.Pos, cp.Pos.Generation()
-	// No database comes or goes meanwhile.
-	in.openMu.Lock()
-	defer in.openMu.Unlock()
-	dbs := in.databases()
-	for _, db := range dbs {
+	for _, db := range in.databases() {
 		n, err := db.stream.Size()
 		if err != nil {
 			return err
 		}
 		b.total += n + (int64(db.file.Pages())+2)*int64(in.o.PageSize)
-	}
-	for _, db := range dbs {
-		if err := b.database(db); err != nil {
-			return fmt.Errorf("%s: %w", db.name, err)
-		}
+		b.info.Attached = append(b.info.Attached, db.backedUpAs())
 	}
 	text, err := cp.Bytes()
 	if err != nil {
@@ -212,18 +260,86 @@ func (b *backup) databases() error {
 	})
 }
 
+// left are the databases that are not copied yet.
+func (b *backup) left() (dbs []*Database) {
+	for _, db := range b.in.databases() {
+		if !b.has(db) {
+			dbs = append(dbs, db)
+		}
+	}
+	return dbs
+}
+
+// has tells whether the files of a database are finished.
+func (b *backup) has(db *Database) bool {
+	d := b.entry(db)
+	return d != nil && b.kept(d.File) && b.kept(d.Stream)
+}
+
+// entry is the entry of a database whose .edb file is finished; nil when it is not.
+func (b *backup) entry(db *Database) *BackupDatabase {
+	as := db.backedUpAs()
+	i := slices.IndexFunc(b.info.Databases, func(d BackupDatabase) bool {
+		return d.Name == as.Name && d.Signature == as.Signature
+	})
+	if i < 0 {
+		return nil
+	}
+	return &b.info.Databases[i]
+}
+
+// backedUpAs is what tells a database from others.
+func (db *Database) backedUpAs() BackupDatabase {
+	db.headerMu.Lock()
+	defer db.headerMu.Unlock()
+	return BackupDatabase{
+		Name: db.name, File: filepath.Base(db.path),
+		Stream:    filepath.Base(sidePath(db.path, ".stm")),
+		Signature: signatureText(db.header.Signature), Pages: uint32(db.file.Pages()),
+	}
+}
+
+// note tells the sink what is finished. Between log files, of which there may be thousands, it does
+// so once a second.
+func (b *backup) note(now bool) error {
+	n, ok := b.o.Sink.(Noter)
+	at := b.in.o.Now()
+	if !ok || !now && at.Sub(b.noted) < time.Second {
+		return nil
+	}
+	b.noted = at
+	return n.Note(&b.info)
+}
+
 // database copies the .edb file page by page, and the .stm file. What changes while they are
 // copied is in the log behind the checkpoint.
 func (b *backup) database(db *Database) error {
-	edb, stm := filepath.Base(db.path), filepath.Base(sidePath(db.path, ".stm"))
+	if b.entry(db) == nil {
+		if err := b.edb(db); err != nil {
+			return err
+		}
+		if err := b.note(true); err != nil {
+			return err
+		}
+	}
+	n, err := db.stream.Size()
+	if err != nil {
+		return err
+	}
+	return b.file(b.entry(db).Stream, n, func(w io.Writer) error {
+		return b.stream(db, w, n)
+	})
+}
+
+// edb copies the .edb file.
+func (b *backup) edb(db *Database) error {
 	size := db.in.o.PageSize
-	bd := BackupDatabase{Name: db.name, File: edb, Stream: stm}
-	pages := db.file.Pages()
-	err := b.file(edb, (int64(pages)+2)*int64(size), func(w io.Writer) error {
+	bd := db.backedUpAs()
+	pages := page.No(bd.Pages)
+	err := b.file(bd.File, (int64(pages)+2)*int64(size), func(w io.Writer) error {
 		db.headerMu.Lock()
 		h := db.header
 		db.headerMu.Unlock()
-		bd.Signature, bd.Pages = signatureText(h.Signature), uint32(pages)
 		head := make([]byte, size)
 		h.HeaderFlush = logrec.Signature{} // a flush map that lies where it is restored is another's
 		h.CurrentBackup = dbheader.Backup{
@@ -235,17 +351,9 @@ func (b *backup) database(db *Database) error {
 		}
 		return b.pages(db, w, pages)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		b.info.Databases = append(b.info.Databases, bd)
 	}
-	n, err := db.stream.Size()
-	if err != nil {
-		return err
-	}
-	err = b.file(stm, n, func(w io.Writer) error {
-		return b.stream(db, w, n)
-	})
-	b.info.Databases = append(b.info.Databases, bd)
 	return err
 }
 
@@ -290,8 +398,8 @@ func (b *backup) stream(db *Database, w io.Writer, size int64) error {
 	return nil
 }
 
-// logs closes the current generation and copies those of the backup.
-func (b *backup) logs() error {
+// roll closes the current generation: it is the last one of the backup.
+func (b *backup) roll() error {
 	in := b.in
 	if err := in.WaitDurable(in.log.End()); err != nil {
 		return err
@@ -300,6 +408,12 @@ func (b *backup) logs() error {
 		return err
 	}
 	b.info.High = in.log.Generation() - 1
+	return nil
+}
+
+// logs copies the generations of the backup.
+func (b *backup) logs() error {
+	in := b.in
 	last, err := in.log.LastCommit(b.info.Low, b.info.High)
 	if err != nil {
 		return err
@@ -319,11 +433,17 @@ func (b *backup) logs() error {
 		if err := b.ctx.Err(); err != nil {
 			return err
 		}
+		if b.kept(wal.NumberedName(in.o.Base, gen)) {
+			continue
+		}
 		n, err := in.log.GenerationBytes(gen)
 		if err == nil {
 			err = b.file(wal.NumberedName(in.o.Base, gen), n, func(w io.Writer) error {
 				return in.log.CopyGeneration(gen, w)
 			})
+		}
+		if err == nil {
+			err = b.note(false)
 		}
 		if err != nil {
 			return err

@@ -95,7 +95,12 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 			return db, nil
 		}
 		// A crash or an error interrupted its making: start again.
-		if err := db.detach(); err != nil {
+		if !in.backupMu.TryLock() {
+			return nil, fmt.Errorf("open database %s: %w", name, ErrBackupRunning)
+		}
+		err := db.detach()
+		in.backupMu.Unlock()
+		if err != nil {
 			return nil, fmt.Errorf("open database %s: %w", name, err)
 		}
 		return in.remake(name)

@@ -31,6 +31,10 @@ func (in *Instance) dismount() error {
 	if in.versions.Updating() > 0 {
 		return nil // their owners learn of it, and roll back
 	}
+	if !in.backupMu.TryLock() {
+		return nil
+	}
+	defer in.backupMu.Unlock()
 	if !in.openMu.TryLock() {
 		return nil
 	}

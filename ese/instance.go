@@ -64,7 +64,7 @@ type Instance struct {
 	removed uint32 // generations below it were removed; guarded by stepMu
 	pinned  uint32 // a running backup needs the log from there on; 0 = none; guarded by stepMu
 
-	backupMu sync.Mutex      // one backup at a time
+	backupMu sync.Mutex      // one backup at a time, and no closing meanwhile; before openMu
 	closing  context.Context // ends when the instance begins to close
 	close    context.CancelFunc
 }
@@ -314,6 +314,8 @@ func (in *Instance) nowMS() int64 {
 // still open are left to the next recovery, and the databases then stay dirty.
 func (in *Instance) Close() error {
 	in.close() // a running backup ends
+	in.backupMu.Lock()
+	defer in.backupMu.Unlock()
 	in.openMu.Lock()
 	defer in.openMu.Unlock()
 	in.halt() // first, so that a background transaction still ends by itself

@@ -25,13 +25,16 @@ type BackupInput struct {
 	Group string `json:"group,omitempty"`
 	// Passing tells that the set is for the moment only: nothing is noted.
 	Passing bool `json:"passing,omitempty"`
+	// Resume is the id of a set that was interrupted, Done what the engine had finished of it.
+	Resume string          `json:"resume,omitempty"`
+	Done   *ese.BackupInfo `json:"done,omitempty"`
 }
 
 // streamBackup makes a backup and writes it as a stream (package backup). The log that it covers
 // stays until the set is confirmed. An error is also told in the stream, where its reader is.
 func (c *Core) streamBackup(ctx context.Context, in BackupInput, w io.Writer) error {
 	name := or(in.Group, c.store.Groups()[0].Name())
-	id := backup.NewID(time.Now(), name, in.Kind)
+	id := or(in.Resume, backup.NewID(time.Now(), name, in.Kind))
 	s, err := backup.NewStream(w, backup.Begin{
 		ID: id, Group: name, Kind: in.Kind, Total: c.expectedBytes(name, in.Kind),
 	}, backup.Codec{})
@@ -59,11 +62,12 @@ func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *bac
 	defer stop()
 	defer context.AfterFunc(c.closing, stop)()
 	info, err := engine.Backup(ctx, ese.BackupOptions{
-		Kind: in.Kind, Sink: s, Hold: true,
+		Kind: in.Kind, Sink: s, Hold: true, Resume: in.Done,
 	})
 	if err != nil {
 		return err
 	}
+	s.KeepMissing(info.Files)
 	if err := c.addServerFiles(s); err != nil {
 		return err
 	}

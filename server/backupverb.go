@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -21,7 +22,11 @@ type BackupOptions struct {
 	Compress string
 	Encrypt  string
 	Rate     int64
+	// Resume refuses to begin a new set: one that was interrupted must go on.
+	Resume   bool
 	Progress func(done, total int64)
+	// Say is told whether an interrupted set goes on, or why not. Default: nobody.
+	Say func(string)
 }
 
 // BackupResult says what was made.
@@ -70,28 +75,18 @@ func BackupGroups(
 	return names, err
 }
 
-// Backup makes a backup and stores it. One in a folder is confirmed as soon as it is durable.
+// Backup makes a backup and stores it. One in a folder is confirmed as soon as it is durable, and
+// one that was interrupted there goes on by itself.
 func Backup(ctx context.Context, a Admin, o BackupOptions) (*BackupResult, error) {
 	codec, err := backup.NewCodec(o.Compress, o.Encrypt)
 	if err != nil {
 		return nil, err
 	}
-	in, err := a.Stream(ctx, OpBackup, BackupInput{Kind: ese.BackupKind(o.Kind), Group: o.Group})
-	if err != nil {
-		return nil, err
+	if o.Say == nil {
+		o.Say = func(string) {}
 	}
-	m, err := backup.Receive(ctx, in, backup.Receiving{
-		Rate: o.Rate, Progress: o.Progress,
-		Open: func(b backup.Begin) (backup.Target, error) {
-			if o.To == "-" {
-				return backup.NewStream(o.Out, b, codec)
-			}
-			return backup.NewWriter(o.To, b.ID, codec)
-		},
-	})
-	if cerr := in.Close(); err == nil {
-		err = cerr
-	}
+	b := &backingUp{o: o, a: a, codec: codec}
+	m, err := b.make(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s backup: %w", o.Kind, err)
 	}
@@ -106,6 +101,80 @@ func Backup(ctx context.Context, a Admin, o BackupOptions) (*BackupResult, error
 		return nil, fmt.Errorf("backup %s is whole, but is not confirmed: %w", m.ID, err)
 	}
 	return res, nil
+}
+
+// backingUp is one backup being stored.
+type backingUp struct {
+	o     BackupOptions
+	a     Admin
+	codec backup.Codec
+}
+
+// errNothingToResume: --resume without an interrupted backup.
+var errNothingToResume = errors.New("no interrupted backup of this kind and storage group is there: " +
+	"leave --resume out to begin one")
+
+// make goes on with an interrupted set, or begins one.
+func (b *backingUp) make(ctx context.Context) (*backup.Manifest, error) {
+	if b.o.To == "-" {
+		if b.o.Resume {
+			return nil, errors.New("--resume needs a folder: a stream begins anew")
+		}
+		return b.receive(ctx, nil)
+	}
+	u, err := backup.FindUnfinished(b.o.To, b.o.Group, ese.BackupKind(b.o.Kind))
+	switch {
+	case err != nil:
+		return nil, err
+	case u == nil && b.o.Resume:
+		return nil, errNothingToResume
+	case u == nil:
+		return b.receive(ctx, nil)
+	}
+	m, err := b.receive(ctx, u)
+	var f backup.Failure
+	if anew := errors.Is(err, ese.ErrCannotResume) || errors.As(err, &f) && f.Anew; !anew || b.o.Resume {
+		return m, err
+	}
+	b.o.Say(err.Error())
+	if err := u.Discard(b.o.To); err != nil {
+		return nil, err
+	}
+	return b.receive(ctx, nil)
+}
+
+// receive takes the stream of the server into a set.
+func (b *backingUp) receive(ctx context.Context, u *backup.Unfinished) (*backup.Manifest, error) {
+	ask := BackupInput{Kind: ese.BackupKind(b.o.Kind), Group: b.o.Group}
+	var w *backup.Writer
+	r := backup.Receiving{Rate: b.o.Rate, Progress: b.o.Progress}
+	if u != nil {
+		var err error
+		if w, err = backup.ResumeWriter(ctx, b.o.To, u, b.codec); err != nil {
+			return nil, err
+		}
+		ask.Resume, ask.Done, r.Done = u.ID, &u.Engine, u.Bytes()
+		b.o.Say(fmt.Sprintf("going on with %s: %d files with %d bytes are there and whole", u.ID,
+			len(u.Files), u.Bytes()))
+	}
+	r.Open = func(begin backup.Begin) (backup.Target, error) {
+		switch {
+		case w != nil && begin.ID == u.ID:
+			return w, nil
+		case b.o.To == "-":
+			return backup.NewStream(b.o.Out, begin, b.codec)
+		}
+		return backup.NewWriter(b.o.To, begin.ID, begin.Group, b.codec)
+	}
+	in, err := b.a.Stream(ctx, OpBackup, ask)
+	if err != nil {
+		if w != nil {
+			err = errors.Join(err, w.Abort())
+		}
+		return nil, err
+	}
+	m, err := backup.Receive(ctx, in, r)
+	return m, errors.Join(err, in.Close())
 }
 
 // ConfirmMatters tells kinds of backups that let log go.

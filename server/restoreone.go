@@ -227,7 +227,7 @@ func (x *oneRestore) liveLogs(ctx context.Context) (stream string, err error) {
 	to := filepath.Join(x.work, "log")
 	m, err := backup.Receive(ctx, in, backup.Receiving{
 		Open: func(b backup.Begin) (backup.Target, error) {
-			return backup.NewWriter(to, b.ID, backup.Codec{})
+			return backup.NewWriter(to, b.ID, b.Group, backup.Codec{})
 		},
 	})
 	if err = errors.Join(err, in.Close()); err != nil {

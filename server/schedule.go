@@ -162,7 +162,7 @@ func (c *Core) scheduled(ctx context.Context, group string, kind ese.BackupKind)
 	start := time.Now()
 	res, err := Backup(ctx, c, BackupOptions{
 		Kind: string(kind), Group: group, To: b.To, Compress: b.Compress, Encrypt: b.Encrypt,
-		Rate: b.RateBytes,
+		Rate: b.RateBytes, Say: func(text string) { c.logger.Info("interrupted backup", "what", text) },
 	})
 	if err == nil {
 		c.logger.Info("backup made", "id", res.ID, "bytes", res.Bytes, "took", time.Since(start))

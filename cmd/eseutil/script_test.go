@@ -112,7 +112,7 @@ func fill(in *ese.Instance, rows int) error {
 
 func backUp(in *ese.Instance, sets string) error {
 	id := backup.NewID(time.Unix(1_700_000_000, 0), "store", ese.BackupFull)
-	w, err := backup.NewWriter(sets, id, backup.Codec{})
+	w, err := backup.NewWriter(sets, id, "store", backup.Codec{})
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type makeBackup struct {
 	Group    string `help:"Storage group. Default: all." placeholder:"NAME"`
 	Compress string `help:"Compress: zstd." placeholder:"zstd"`
 	Encrypt  string `help:"age recipient, or a file with recipients or a passphrase." placeholder:"RECIPIENT|FILE"`
+	Resume   bool   `help:"Only go on with an interrupted backup; without it that happens where it can."`
 	Rate     string `help:"At most so many bytes a second: 20M." placeholder:"N"`
 }
 
@@ -79,7 +80,8 @@ func (c *makeBackup) run(e *env, kind string) error {
 			bar := newProgress(os.Stderr, kind+" backup of "+group)
 			res, err := server.Backup(e.ctx, a, server.BackupOptions{
 				Kind: kind, Group: group, To: to, Out: e.out, Compress: c.Compress,
-				Encrypt: c.Encrypt, Rate: rate, Progress: bar.update,
+				Encrypt: c.Encrypt, Rate: rate, Progress: bar.update, Resume: c.Resume,
+				Say: func(text string) { _, _ = fmt.Fprintln(os.Stderr, "pillarbox:", text) },
 			})
 			bar.end()
 			if err == nil {
