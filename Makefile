@@ -10,7 +10,7 @@ SEEDS    ?= 1000
 FUZZTIME ?= 20s
 BENCH    ?= .
 
-.PHONY: all build run test check race crash drill mutants kill soak cold memory fuzz bench enginebench mailbench clean
+.PHONY: all build run test check race crash drill mutants kill killbackup soak cold memory fuzz bench enginebench mailbench clean
 
 all: build
 
@@ -54,6 +54,11 @@ mutants:
 ROUNDS ?= 200
 kill:
 	$(GO) test -count=1 -timeout 2h -v -run TestKill ./test/kill -args -rounds $(ROUNDS)
+
+# kill -9 of backups and restores, POINTS times: the old state or the new one, never neither.
+POINTS ?= 100
+killbackup:
+	$(GO) test -count=1 -timeout 2h -v -run TestKillBackup ./test/kill -args -points $(POINTS)
 
 # The engine under mixed load on the real disk, killed every few seconds, for SOAK.
 SOAK ?= 1h
