@@ -106,7 +106,8 @@ var (
 	// ErrBackupRunning: one backup of a storage group at a time.
 	ErrBackupRunning = errors.New("another backup is running (-523): wait for its end")
 	// ErrNoFullBackup: an incremental or differential backup has nothing to go on from.
-	ErrNoFullBackup = errors.New("no full backup of this log stream yet, or its log is gone (-521): make a full one first")
+	ErrNoFullBackup = errors.New("a database has no full backup of this log stream, or the log since then " +
+		"is gone (-521): it is new, was restored, or there was none yet; make a full one first")
 	// ErrCannotResume: an interrupted backup is of no use any more.
 	ErrCannotResume = errors.New("the interrupted backup cannot be resumed: begin a new one")
 	// ErrCircular: circular logging keeps no log for such a backup.

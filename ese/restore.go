@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"pillarbox/ese/internal/dbheader"
 	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/internal/wal"
 	"pillarbox/ese/vfs"
@@ -229,12 +230,38 @@ func (r *RestoreOptions) databases(ctx context.Context) error {
 		if err := copyTo(at, d.File); err != nil {
 			return err
 		}
+		if err := r.markFull(at); err != nil {
+			return err
+		}
 		if err := copyTo(sidePath(at, ".stm"), d.Stream); err != nil {
 			return err
 		}
 	}
 	name := o.Base + ".chk"
 	return copyTo(filepath.Join(o.CheckpointDir, name), name)
+}
+
+// markFull notes in a restored database that the full backup holds it, which was confirmed only after
+// its header had been copied: backups of the log that goes on from here lead on from that one. On a
+// new log stream the note goes again.
+func (r *RestoreOptions) markFull(at string) (err error) {
+	if r.Info.Kind != BackupFull {
+		return nil
+	}
+	f, err := r.Options.FS.OpenFile(at, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h, _, err := dbheader.Read(f)
+	if err != nil {
+		return err
+	}
+	h.FullBackup = dbheader.Backup{
+		Mark: r.Info.To, Time: logrec.MakeLogTime(r.Info.Begun), GenLow: r.Info.Low, GenHigh: r.Info.High,
+	}
+	h.IncBackup = dbheader.Backup{}
+	return dbheader.Write(f, h)
 }
 
 // copyFile copies a file, durably.

@@ -202,6 +202,32 @@ func TestRestoreForthAndBack(t *testing.T) {
 	}
 }
 
+// After a restore to the latest position the sets of before lead on: the next incremental one needs
+// no new full one, and all comes back from the row.
+func TestIncrementalAfterRestore(t *testing.T) {
+	cfg, sets := backedUp(t)
+	if err := Restore(t.Context(), cfg, RestoreOptions{From: sets, Say: say(t)}); err != nil {
+		t.Fatal(err)
+	}
+	c := visit(t, cfg)
+	addUser(t, c, "three@pillarbox.test")
+	if _, err := Backup(t.Context(), c, BackupOptions{Kind: "incremental", To: sets}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(cfg.Groups[0].Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(t.Context(), cfg, RestoreOptions{From: sets, Say: say(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if n := users(t, cfg); n != 3 {
+		t.Errorf("%d accounts, not 3", n)
+	}
+}
+
 // Files of a set belong to nobody else.
 func TestSetIsPrivate(t *testing.T) {
 	if runtime.GOOS == "windows" {
