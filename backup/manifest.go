@@ -164,7 +164,7 @@ func parseManifest(r io.Reader) (*Manifest, error) {
 func readManifest(dir string) (*Manifest, error) {
 	f, err := os.Open(filepath.Join(dir, manifestName))
 	if errors.Is(err, os.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(dir, noteName)); err == nil {
+		if interrupted(dir) {
 			return nil, ErrUnfinished
 		}
 		return nil, ErrNotSet
@@ -181,6 +181,19 @@ func readManifest(dir string) (*Manifest, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// interrupted tells whether a folder without manifest is of a backup that did not come to its end:
+// it has a note, the lock that goes at the end, or nothing. A set that lost its manifest has
+// files, but neither.
+func interrupted(dir string) bool {
+	for _, name := range []string{noteName, lockName} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }
 
 // agrees compares what was received with what the engine wrote.
