@@ -91,8 +91,8 @@ func (c *Cursor) SeekBefore(vals ...Value) (bool, error) {
 
 // Next moves to the next row.
 func (c *Cursor) Next() (bool, error) {
-	if err := c.tx.alive(); err != nil {
-		return false, err
+	if c.tx.done || c.tx.v.TooLong() { // a call for each row would cost a scan an eighth
+		return false, c.tx.alive()
 	}
 	if !c.on {
 		return false, nil
@@ -102,8 +102,8 @@ func (c *Cursor) Next() (bool, error) {
 
 // Prev moves to the row before.
 func (c *Cursor) Prev() (bool, error) {
-	if err := c.tx.alive(); err != nil {
-		return false, err
+	if c.tx.done || c.tx.v.TooLong() { // a call for each row would cost a scan an eighth
+		return false, c.tx.alive()
 	}
 	if !c.on {
 		return false, nil
