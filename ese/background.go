@@ -311,9 +311,10 @@ func (in *Instance) trimLogs(pos LogPos) error {
 	return in.removeLogs(uint32(gen))
 }
 
-// removeLogs removes the generations below gen but for those that a running backup reads.
-// stepMu is held.
+// removeLogs removes the generations below gen but for those that a running backup reads, or that
+// stay for an archive. stepMu is held.
 func (in *Instance) removeLogs(gen uint32) error {
+	gen = in.heldForArchive(gen)
 	if in.pinned != 0 {
 		gen = min(gen, in.pinned)
 	}
@@ -321,6 +322,7 @@ func (in *Instance) removeLogs(gen uint32) error {
 		return err
 	}
 	if in.removed < gen {
+		in.lostToArchive(gen)
 		in.removed = gen
 		in.emit(Event{ID: EventLogRemoved, Gen: in.removed})
 	}

@@ -12,8 +12,12 @@ func noSpace(err error) bool {
 		errors.Is(err, ErrDismounted)
 }
 
-// watchSpace dismounts the databases when the log disk has been full for too long.
+// watchSpace makes room on the log disk where that can be, and dismounts the databases when it has
+// been full for too long.
 func (in *Instance) watchSpace() error {
+	if err := in.makeRoom(); err != nil {
+		return err
+	}
 	since := in.fullSince.Load()
 	if since == 0 || in.o.DiskFullLimit < 0 || in.log.TryFull() == nil {
 		return nil

@@ -46,7 +46,8 @@
 //
 //  9. A Backup holds what Restore needs for one state of all databases; log that no backup has
 //     is kept once there is a first one, and a restore to an earlier moment begins a new log
-//     stream.
+//     stream. Log that an archive has not taken stays up to Options.ArchiveKeep, as long as the
+//     disk has space.
 //
 //  10. Background work moves pages in use only to the front of the file, each as one step that a
 //     crash leaves whole or undone; no reader waits for it longer than for a split.

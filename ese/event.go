@@ -27,6 +27,7 @@ const (
 	EventLogSpaceBack     EventID = 204 // changes are taken again
 	EventLogReserveUsed   EventID = 205 // Gen is a reserve file
 	EventLogRemoved       EventID = 206 // generations below Gen are gone
+	EventLogNotArchived   EventID = 207 // generations below Gen are gone, N of them not archived
 	EventCheckpoint       EventID = 300 // Pos: recovery would begin there
 	EventTxTooLong        EventID = 310 // transaction N (0: a read-only one) is open for Took
 	EventVersionsFull     EventID = 311 // changes were refused: N bytes are kept; Err
@@ -52,6 +53,8 @@ var eventNames = map[EventID]string{
 	EventLogNotPrepared: "log generation not prepared",
 	EventLogFull:        "log disk full", EventLogSpaceBack: "log has space again",
 	EventLogReserveUsed: "log goes on in a reserve file", EventLogRemoved: "old log removed",
+	EventLogNotArchived: "log removed that the archive has not taken: it has a gap; " +
+		"make a full backup",
 	EventTxTooLong:    "transaction open for too long: it keeps log and earlier states of rows",
 	EventVersionsFull: "version store full: end old transactions, or raise Options.VersionBytes",
 	EventCheckpoint:   "checkpoint moved", EventAttached: "database attached",
@@ -90,7 +93,7 @@ type Event struct {
 // level is how loud the log is about an event.
 func (id EventID) level() slog.Level {
 	switch id {
-	case EventLogNotPrepared, EventLogFull, EventPageDamaged, EventLostWrite, EventFailed,
+	case EventLogNotPrepared, EventLogFull, EventLogNotArchived, EventPageDamaged, EventLostWrite, EventFailed,
 		EventDismounted:
 		return slog.LevelError
 	case EventLogRollWaited, EventLogReserveUsed, EventPageRepaired, EventTxTooLong,
@@ -148,6 +151,8 @@ func (in *Instance) logEvent(e wal.Event) {
 	case wal.EventDead:
 		in.fail(e.Err)
 		return
+	case wal.EventReserveUsed:
+		in.logTight.Store(true)
 	case wal.EventFull:
 		in.fullSince.CompareAndSwap(0, in.o.Now().UnixNano())
 	case wal.EventSpaceBack:

@@ -63,6 +63,11 @@ type Instance struct {
 	}
 	removed uint32 // generations below it were removed; guarded by stepMu
 	pinned  uint32 // a running backup needs the log from there on; 0 = none; guarded by stepMu
+	// An archive has the generations below archived; those below letGo stay for it only. Both are
+	// guarded by stepMu. logTight: a reserve file was used since Archived was called.
+	archived, letGo uint32
+	archiveKeep     int64 // guarded by stepMu
+	logTight        atomic.Bool
 
 	backupMu sync.Mutex      // one backup at a time, and no closing meanwhile; before openMu
 	closing  context.Context // ends when the instance begins to close
@@ -141,7 +146,7 @@ func Open(o Options) (*Instance, error) {
 	}
 	in := &Instance{
 		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(versionLimits(&o)),
-		dbs: make(map[logrec.DBID]*Database), stop: make(chan struct{}),
+		dbs: make(map[logrec.DBID]*Database), stop: make(chan struct{}), archiveKeep: o.ArchiveKeep,
 	}
 	if !o.ReadOnly {
 		if err := removeVersionFile(&o); err != nil {

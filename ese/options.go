@@ -55,6 +55,10 @@ type Options struct {
 	// them. Default: 2 GiB. Circular keeps none.
 	LogKeep  int64
 	Circular bool
+	// ArchiveKeep is how many bytes of log stay, with circular logging too, while the owner's
+	// archive has not taken them (Instance.Archived, which may change it). Default: 0, there is no
+	// archive.
+	ArchiveKeep int64
 	// DiskFullLimit is how long changes are refused for want of log space before the databases
 	// are dismounted clean. Default: 10 minutes; negative: never.
 	DiskFullLimit time.Duration
@@ -153,7 +157,7 @@ func (o *Options) check() error {
 	for name, n := range map[string]int64{
 		"CacheBytes": o.CacheBytes, "StreamBytes": o.StreamBytes, "VersionBytes": o.VersionBytes,
 		"TxVersionBytes":  o.TxVersionBytes,
-		"CheckpointDepth": o.CheckpointDepth, "LogKeep": o.LogKeep,
+		"CheckpointDepth": o.CheckpointDepth, "LogKeep": o.LogKeep, "ArchiveKeep": o.ArchiveKeep,
 	} {
 		if n < 0 {
 			return fmt.Errorf("ese: %s is negative", name)
