@@ -16,7 +16,8 @@
 //  2. Folders have mode 0700, files 0600.
 //  3. Nothing in a set changes afterwards. Removing one begins with its manifest.
 //  4. What is pruned is needed for no moment that is to be kept.
-//  5. Bytes of a set or stream are believed only after their hash; names never leave the folder.
+//  5. Bytes of a set or stream are believed only after their hash, which a restore compares while it
+//     copies; names never leave the folder.
 //
 // It knows no mail, no config and no running server.
 package backup

@@ -24,6 +24,9 @@ type RestoreOptions struct {
 	// Logs are further folders with log files of the stream: incremental backups, an archive,
 	// the log folder of the lost storage group.
 	Logs []string
+	// Sums are, by path, the SHA-256 (hex) of files in Logs that are known: each must be there, and one
+	// that is used is compared while it is copied, as those of Set are with Info.
+	Sums map[string]string
 	// Options opens the restored storage group: its folders must hold neither log, checkpoint
 	// nor the databases. Locate says where each database goes.
 	Options Options
@@ -57,6 +60,8 @@ var (
 	ErrBeyondLog = errors.New("the log does not reach the moment asked for")
 	// ErrBeforeBackup: the moment asked for lies before the end of the backup.
 	ErrBeforeBackup = errors.New("the moment asked for lies before the end of the backup: take an older one")
+	// ErrWrongHash: a file of a backup is not the one that was written.
+	ErrWrongHash = wal.ErrWrongHash
 )
 
 // Restore brings a storage group back from a backup and log (hard recovery). It copies log and
@@ -129,9 +134,16 @@ func (r *RestoreOptions) logs() (*RestorePlan, error) {
 	if err != nil {
 		return nil, err
 	}
+	sums, err := r.sums()
+	if err != nil {
+		return nil, err
+	}
 	dirs := append([]string{r.Set}, r.Logs...)
 	sources, why, err := wal.Collect(o.FS, dirs, o.Base, sign, r.Info.From.Generation())
 	if err != nil {
+		return nil, err
+	}
+	if err := o.wholeLogs(sources, sums); err != nil {
 		return nil, err
 	}
 	wo := wal.Options{Now: o.Now, Rand: o.Rand}
@@ -142,7 +154,7 @@ func (r *RestoreOptions) logs() (*RestorePlan, error) {
 		return nil, err
 	}
 	plan := &RestorePlan{From: r.Info.From, Why: why, Forks: r.NewStream}
-	stop, err := r.findEnd(plan)
+	stop, err := r.findEnd(plan, sources)
 	if err != nil {
 		return nil, err
 	}
@@ -159,10 +171,52 @@ func (r *RestoreOptions) logs() (*RestorePlan, error) {
 	return plan, wal.Cut(o.FS, o.LogDir, o.Base, stop)
 }
 
-// findEnd walks the log up to where replay is to stop: 0 for its end, which plan.To then is.
-func (r *RestoreOptions) findEnd(plan *RestorePlan) (stop LogPos, err error) {
-	o := &r.Options
-	rd, err := wal.NewReader(o.FS, o.LogDir, o.Base, r.Info.From, wal.ReaderOptions{})
+// sums are the hashes that are known, of all files in Set and Logs.
+func (r *RestoreOptions) sums() (map[string]string, error) {
+	sums := make(map[string]string, len(r.Info.Files)+len(r.Sums))
+	for name, sum := range r.Sums {
+		if _, err := r.Options.FS.Stat(name); err != nil {
+			return nil, fmt.Errorf("a file of a backup is not there: %w", err)
+		}
+		sums[filepath.Clean(name)] = sum
+	}
+	for _, f := range r.Info.Files {
+		sums[filepath.Join(r.Set, f.Name)] = f.SHA256
+	}
+	return sums, nil
+}
+
+// wholeLogs gives the sources the hashes that are known. Backups hold whole generations only: where
+// one of them did not turn out whole, what follows must not pass for the end of the log.
+func (o *Options) wholeLogs(sources []wal.Source, sums map[string]string) error {
+	for i := range sources {
+		s := &sources[i]
+		s.SHA256 = sums[filepath.Clean(s.Path)]
+		if s.Closed {
+			continue
+		}
+		for name := range sums {
+			if filepath.Base(name) == wal.NumberedName(o.Base, s.Header.Gen) {
+				return fmt.Errorf("%s: %w", name, ErrWrongHash)
+			}
+		}
+	}
+	return nil
+}
+
+// findEnd walks the log up to where replay is to stop: 0 for its end, which plan.To then is. Where
+// nothing but the end ends it, what was found out of the sources tells most.
+func (r *RestoreOptions) findEnd(plan *RestorePlan, sources []wal.Source) (stop LogPos, err error) {
+	o, from := &r.Options, r.Info.From
+	if r.Time.IsZero() && r.Pos == 0 {
+		from = max(from, logrec.MakePos(sources[len(sources)-1].Header.Gen, logrec.SectorSize))
+		for i := range sources {
+			if ms := sources[i].LastCommit; ms != 0 {
+				plan.LastCommit = time.UnixMilli(ms).UTC()
+			}
+		}
+	}
+	rd, err := wal.NewReader(o.FS, o.LogDir, o.Base, from, wal.ReaderOptions{})
 	if err != nil {
 		return 0, err
 	}
@@ -215,11 +269,14 @@ func (r *RestoreOptions) databases(ctx context.Context) error {
 		if err := makeFolder(o.FS, filepath.Dir(to)); err != nil {
 			return err
 		}
-		err := copyFile(ctx, o.FS, to, filepath.Join(r.Set, from), func(n int) {
+		sum, err := copyFile(ctx, o.FS, to, filepath.Join(r.Set, from), func(n int) {
 			if done += int64(n); r.Progress != nil {
 				r.Progress(done, max(total, done))
 			}
 		})
+		if err == nil {
+			err = r.compare(from, sum)
+		}
 		if err != nil {
 			return err
 		}
@@ -264,36 +321,14 @@ func (r *RestoreOptions) markFull(at string) (err error) {
 	return dbheader.Write(f, h)
 }
 
-// copyFile copies a file, durably.
-func copyFile(ctx context.Context, fsys vfs.FS, to, from string, progress func(int)) (err error) {
-	in, err := fsys.OpenFile(from, os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	out, err := fsys.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	buf := make([]byte, copyBytes)
-	for off := int64(0); ; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, rerr := in.ReadAt(buf, off)
-		if _, err := out.WriteAt(buf[:n], off); err != nil {
-			return fmt.Errorf("write %s: %w", to, err)
-		}
-		off += int64(n)
-		progress(n)
-		if errors.Is(rerr, io.EOF) {
-			return out.SyncData()
-		}
-		if rerr != nil {
-			return fmt.Errorf("read %s: %w", from, rerr)
+// compare proves that a file of the backup is what was written.
+func (r *RestoreOptions) compare(name, sum string) error {
+	for _, f := range r.Info.Files {
+		if f.Name == name && f.SHA256 == sum {
+			return nil
 		}
 	}
+	return fmt.Errorf("%s: %w", filepath.Join(r.Set, name), ErrWrongHash)
 }
 
 // replay runs recovery over what was put together and ends it clean; where the restored group

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,6 +55,8 @@ type restore struct {
 	// lost tells that there may have been more log than is left.
 	lost bool
 	logs []string
+	// sums are the hashes of files in the folders of sets, which the engine compares.
+	sums map[string]string
 }
 
 // Restore brings a storage group of a config back, in place, or all of them. No server may run on
@@ -195,7 +198,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	_, err = ese.Restore(ctx, ese.RestoreOptions{
-		Info: r.base.Engine, Set: set, Logs: logs, Options: r.g.options(quietLogger()),
+		Info: r.base.Engine, Set: set, Logs: logs, Sums: r.sums, Options: r.g.options(quietLogger()),
 		Time: r.o.Time, Pos: r.pos, NewStream: r.lost,
 		Announce: r.announce, Progress: r.o.Progress,
 	})
@@ -246,10 +249,16 @@ func (r *restore) archived(dir string) (dirs []string) {
 	return dirs
 }
 
-// folderOf is the folder of a set as the engine can read it.
+// folderOf is the folder of a set as the engine can read it: proven, or with the hashes that the
+// engine compares.
 func (r *restore) folderOf(ctx context.Context, x *backup.Set) (string, error) {
 	if x.Plain() {
-		return x.Dir, x.Check(ctx)
+		sums, err := x.Sums()
+		if r.sums == nil {
+			r.sums = make(map[string]string)
+		}
+		maps.Copy(r.sums, sums)
+		return x.Dir, err
 	}
 	if r.scratch == "" {
 		var err error

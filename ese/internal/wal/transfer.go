@@ -1,6 +1,8 @@
 package wal
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +20,15 @@ func (l *Log) CopyGeneration(gen uint32, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(w, io.NewSectionReader(f, 0, h.Bytes))
+	buf := make([]byte, min(syncStep, h.Bytes))
+	for off := int64(0); off < h.Bytes && err == nil; off += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), h.Bytes-off)]
+		if n, rerr := f.ReadAt(buf, off); n < len(buf) {
+			err = fmt.Errorf("read generation %d: %w", gen, rerr)
+			break
+		}
+		_, err = w.Write(buf)
+	}
 	return errors.Join(err, f.Close())
 }
 
@@ -30,22 +40,10 @@ func (l *Log) LastCommit(low, high uint32) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if err := f.Close(); err != nil {
-			return 0, err
-		}
-		last := int64(0)
-		s := Source{Path: l.files.path(l.files.numbered(gen)), Header: h}
-		err = s.walk(l.files, func(f logrec.Frame) error {
-			if f.Type != logrec.TypeCommit {
-				return nil
-			}
-			var c logrec.CommitRec
-			err := c.Decode(f.Payload)
-			last = c.TimeMS
-			return err
-		})
-		if err != nil || last != 0 {
-			return last, err
+		s := Source{Header: h}
+		err = errors.Join(s.walk(f), f.Close())
+		if err != nil || s.LastCommit != 0 {
+			return s.LastCommit, err
 		}
 	}
 	return 0, nil
@@ -73,7 +71,14 @@ type Source struct {
 	// Used is how far its valid records reach, in bytes, and Closed that the last is End.
 	Used   int64
 	Closed bool
+	// LastCommit is the time of the newest commit in it, in ms; 0 when it has none.
+	LastCommit int64
+	// SHA256 is, in hex, what Assemble must find the file to be; empty is not compared.
+	SHA256 string
 }
+
+// ErrWrongHash: a file is not the one that was written.
+var ErrWrongHash = errors.New("the file is not what was written: its hash is another")
 
 // Collect finds, in the folders given, the generations from first on of the stream sign, without
 // a gap. Of several copies of a generation the one that reaches furthest counts. why says what
@@ -187,41 +192,84 @@ func (s *Source) measure(fsys vfs.FS) error {
 	if err != nil {
 		return fmt.Errorf("open log file: %w", err)
 	}
-	buf := make([]byte, s.Header.Bytes)
-	n, err := file.ReadAt(buf, 0)
-	if cerr := file.Close(); n < len(buf) || cerr != nil {
-		return fmt.Errorf("read %s: %w", s.Path, errors.Join(err, cerr))
+	n, err := file.Size()
+	if err == nil && n < s.Header.Bytes {
+		err = fmt.Errorf("it has %d bytes instead of %d: %w", n, s.Header.Bytes, io.ErrUnexpectedEOF)
 	}
-	return s.each(buf, func(logrec.Frame) error { return nil })
+	if err == nil {
+		err = s.walk(file)
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("read %s: %w", s.Path, err)
+	}
+	return nil
 }
 
-// walk calls fn for the records of a generation of an open stream.
-func (s *Source) walk(f files, fn func(logrec.Frame) error) error {
-	buf, err := f.readWhole(GenInfo{Gen: s.Header.Gen, Header: s.Header}, nil)
-	if err != nil {
-		return err
-	}
-	return s.each(buf, fn)
-}
-
-// each calls fn for the valid records in buf, the whole file, and notes where they end.
-func (s *Source) each(buf []byte, fn func(logrec.Frame) error) error {
+// walk reads the valid records of the file, and notes where they end and the last commit. It reads no
+// further, and holds a part of the file at a time.
+func (s *Source) walk(file io.ReaderAt) error {
 	s.Used = headerSize
+	w := window{file: file, size: s.Header.Bytes, buf: make([]byte, min(syncStep, s.Header.Bytes))}
 	for chain := s.Header.chainStart(); ; {
-		f, ok := logrec.DecodeFrame(buf[s.Used:], logrec.MakePos(s.Header.Gen, s.Used))
+		b, err := w.frame(s.Used)
+		if err != nil {
+			return err
+		}
+		f, ok := logrec.DecodeFrame(b, logrec.MakePos(s.Header.Gen, s.Used))
 		if !ok || f.Prev != chain {
 			return nil
 		}
-		if err := fn(f); err != nil {
-			return err
+		if f.Type == logrec.TypeCommit {
+			var c logrec.CommitRec
+			if err := c.Decode(f.Payload); err != nil {
+				return err
+			}
+			s.LastCommit = c.TimeMS
 		}
 		chain = f.Sum
-		s.Used = min(s.Used+int64(f.Size()), int64(len(buf)))
+		s.Used = min(s.Used+int64(f.Size()), s.Header.Bytes)
 		if f.Type == logrec.TypeEnd {
 			s.Closed = true
 			return nil
 		}
 	}
+}
+
+// window is the part of a log file that is in memory.
+type window struct {
+	file io.ReaderAt
+	size int64
+	buf  []byte
+	at   int64 // of buf[0] in the file
+	n    int   // valid bytes of buf
+}
+
+// frame returns the bytes of the frame at off, as far as its length can be believed, which only its
+// checksum tells.
+func (w *window) frame(off int64) ([]byte, error) {
+	b, err := w.bytes(off, logrec.FrameHeaderSize)
+	if n, ok := logrec.FrameLen(b); ok && err == nil {
+		return w.bytes(off, n)
+	}
+	return nil, err
+}
+
+// bytes returns n bytes from off on, fewer at the end of the file.
+func (w *window) bytes(off int64, n int) ([]byte, error) {
+	n = int(min(int64(n), w.size-off))
+	if from := off - w.at; from >= 0 && from+int64(n) <= int64(w.n) {
+		return w.buf[from : from+int64(n)], nil
+	}
+	if n > len(w.buf) {
+		w.buf = make([]byte, n)
+	}
+	want := int(min(int64(len(w.buf)), w.size-off))
+	got, err := w.file.ReadAt(w.buf[:want], off)
+	w.at, w.n = off, got
+	if got < want {
+		return nil, err
+	}
+	return w.buf[:n], nil
 }
 
 // Assemble copies the sources into dir under their numbers, the last one as the current file,
@@ -234,7 +282,7 @@ func Assemble(fsys vfs.FS, dir, base string, sources []Source, o Options) error 
 		if i == len(sources)-1 && !sources[i].Closed {
 			name = f.current()
 		}
-		if err := copyFile(fsys, f.path(name), sources[i].Path, sources[i].Used, sources[i].Header.Bytes); err != nil {
+		if err := sources[i].copyTo(fsys, f.path(name)); err != nil {
 			return err
 		}
 	}
@@ -316,12 +364,13 @@ func writeEmpty(fsys vfs.FS, path string, h *Header) error {
 	return errors.Join(err, file.SyncData(), file.Close())
 }
 
-// copyFile copies the first used bytes of a log file and fills the rest with zeros, durably.
-func copyFile(fsys vfs.FS, to, from string, used, size int64) (err error) {
-	if filepath.Clean(to) == filepath.Clean(from) {
+// copyTo copies the records of a log file and fills the rest with zeros, durably. A file of another
+// hash is refused.
+func (s *Source) copyTo(fsys vfs.FS, to string) (err error) {
+	if filepath.Clean(to) == filepath.Clean(s.Path) {
 		return nil
 	}
-	in, err := fsys.OpenFile(from, os.O_RDONLY, 0)
+	in, err := fsys.OpenFile(s.Path, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -331,18 +380,27 @@ func copyFile(fsys vfs.FS, to, from string, used, size int64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	buf := make([]byte, syncStep)
-	for off := int64(0); off < size; off += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), size-off)]
-		clear(buf)
-		if off < used {
-			if n, err := in.ReadAt(buf[:min(int64(len(buf)), used-off)], off); err != nil && !errors.Is(err, io.EOF) {
-				return fmt.Errorf("read %s after %d bytes: %w", from, off+int64(n), err)
-			}
+	sum, wanted := sha256.New(), s.Used
+	if s.SHA256 != "" {
+		wanted = s.Header.Bytes
+	}
+	buf := make([]byte, min(syncStep, s.Header.Bytes))
+	for off := int64(0); off < s.Header.Bytes; off += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), s.Header.Bytes-off)]
+		n := max(0, min(int64(len(buf)), wanted-off))
+		if got, err := in.ReadAt(buf[:n], off); int64(got) < n {
+			return fmt.Errorf("read %s after %d bytes: %w", s.Path, off+int64(got), err)
 		}
+		if s.SHA256 != "" {
+			sum.Write(buf)
+		}
+		clear(buf[max(0, min(int64(len(buf)), s.Used-off)):])
 		if _, err := out.WriteAt(buf, off); err != nil {
 			return fmt.Errorf("write %s: %w", to, err)
 		}
+	}
+	if s.SHA256 != "" && hex.EncodeToString(sum.Sum(nil)) != s.SHA256 {
+		return fmt.Errorf("%s: %w", s.Path, ErrWrongHash)
 	}
 	return out.SyncData()
 }
