@@ -96,6 +96,9 @@ func (s *streamSpace) free() error {
 			errs = append(errs, err)
 		}
 	}
+	s.mu.Lock()
+	s.hint = 0 // there is room in front again
+	s.mu.Unlock()
 	return errors.Join(errs...)
 }
 

@@ -2,7 +2,6 @@ package ese
 
 import (
 	"fmt"
-	"math/bits"
 	"sync"
 	"time"
 
@@ -17,8 +16,10 @@ const (
 	looseTable  = "MSysStreamLoose" // streams without an owner
 )
 
-// A region is 1,024 pages (4 MiB) with one row and one bitmap. A transaction that takes pages
-// has the region to itself until it ends, so that two never change the same row.
+// A region is 1,024 pages (4 MiB) with one row and one bitmap. A transaction that takes or frees
+// pages has the region to itself until it ends, so that two never change the same row. It works
+// on the row's latest state, not on that of its snapshot: the pages that are free now are free
+// for whoever comes, however long ago it began.
 const (
 	regionPages = 1024
 	regionMap   = regionPages / 8
@@ -65,11 +66,10 @@ func streamTables() []TableDef {
 
 // region is what is known of a region's free pages.
 type region struct {
-	space   *streamSpace
-	no      int
-	free    int         // roughly
-	busy    bool        // a transaction holds it
-	changed version.Seq // only transactions that began at or after this may take it
+	space *streamSpace
+	no    int
+	run   int  // free pages in a row, at most; the map may have less
+	busy  bool // a transaction holds it
 }
 
 // streamSpace hands out the pages of a .stm file.
@@ -78,7 +78,7 @@ type streamSpace struct {
 
 	mu      sync.Mutex
 	regions []*region
-	hint    int
+	hint    int // where take begins to look
 	nextID  StreamID
 	firstID StreamID               // ids below belong to former runs of the program
 	writers map[StreamID]time.Time // of unowned streams: end of the lease, zero while written
@@ -124,9 +124,9 @@ func (s *streamSpace) load(tx *Tx) error {
 	ok, err := c.First()
 	for ; ok && err == nil; ok, err = c.Next() {
 		for n := c.Row().Int(s.cRegion); int64(len(s.regions)) < n; {
-			s.regions = append(s.regions, &region{space: s, no: len(s.regions), free: regionPages})
+			s.regions = append(s.regions, &region{space: s, no: len(s.regions), run: regionPages})
 		}
-		s.regions = append(s.regions, &region{space: s, no: len(s.regions), free: freePages(c.Row().Bytes(s.cMap))})
+		s.regions = append(s.regions, &region{space: s, no: len(s.regions), run: longestRun(c.Row().Bytes(s.cMap))})
 		m, first := c.Row().Bytes(s.cMap), stream.PageNo((len(s.regions)-1)*regionPages)
 		if at := lastUsed(m); at >= 0 {
 			last = first + stream.PageNo(at)
@@ -182,12 +182,27 @@ func lastUsed(m []byte) int {
 	return -1
 }
 
-func freePages(m []byte) int {
-	n := regionPages
+// longestRun is the length of the longest row of clear bits.
+func longestRun(m []byte) int {
+	longest, run := 0, 0
 	for _, b := range m {
-		n -= bits.OnesCount8(b)
+		switch b {
+		case 0:
+			run += 8
+			continue
+		case 0xff:
+			longest, run = max(longest, run), 0
+			continue
+		}
+		for i := range 8 {
+			if b>>i&1 == 0 {
+				run++
+				continue
+			}
+			longest, run = max(longest, run), 0
+		}
 	}
-	return n
+	return max(longest, run)
 }
 
 // newID hands out a stream id.
@@ -199,19 +214,21 @@ func (s *streamSpace) newID() StreamID {
 	return id
 }
 
-// take holds a region with room for n pages for the transaction. skip lists regions already
-// found too fragmented. When none will do the file grows by one.
-func (s *streamSpace) take(tx *Tx, n int, skip map[*region]bool) *region {
+// take holds a region with room for n pages for the transaction. When none will do the file
+// grows by one.
+//
+// The lowest regions come first, so that those at the end of the file empty.
+func (s *streamSpace) take(tx *Tx, n int) *region {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range tx.regions {
-		if r.space == s && r.free >= n && !skip[r] {
+		if r.space == s && r.run >= n {
 			return r
 		}
 	}
 	for i := range s.regions {
 		r := s.regions[(s.hint+i)%len(s.regions)]
-		if r.busy || r.free < n || r.changed > tx.v.Begin || skip[r] {
+		if r.busy || r.run < n {
 			continue
 		}
 		s.hint = r.no
@@ -219,7 +236,7 @@ func (s *streamSpace) take(tx *Tx, n int, skip map[*region]bool) *region {
 		tx.regions = append(tx.regions, r)
 		return r
 	}
-	r := &region{space: s, no: len(s.regions), free: regionPages, busy: true}
+	r := &region{space: s, no: len(s.regions), run: regionPages, busy: true}
 	s.regions = append(s.regions, r)
 	tx.regions = append(tx.regions, r)
 	return r
@@ -238,7 +255,7 @@ func (s *streamSpace) hold(tx *Tx, no int) bool {
 			return true
 		}
 	}
-	if r.busy || r.changed > tx.v.Begin {
+	if r.busy {
 		return false
 	}
 	r.busy = true
@@ -247,30 +264,36 @@ func (s *streamSpace) hold(tx *Tx, no int) bool {
 }
 
 // releaseRegions gives regions back at the end of a transaction.
-func (tx *Tx) releaseRegions(committed bool) {
+func (tx *Tx) releaseRegions() {
 	for _, r := range tx.regions {
 		r.space.mu.Lock()
-		r.busy, r.changed = false, tx.in.versions.Last()
-		if !committed {
-			r.free = regionPages // not known: the map tells
-		}
+		r.busy = false
 		r.space.mu.Unlock()
 	}
 	tx.regions = nil
 }
 
+// forgetRuns says, after changes were taken back, that the room in the regions that the
+// transaction holds is not known: the maps tell.
+func (tx *Tx) forgetRuns() {
+	for _, r := range tx.regions {
+		r.space.mu.Lock()
+		r.run = regionPages
+		r.space.mu.Unlock()
+	}
+}
+
 // alloc takes n contiguous pages.
 func (s *streamSpace) alloc(tx *Tx, n int) (stream.PageNo, error) {
-	skip := make(map[*region]bool)
 	for {
-		r := s.take(tx, n, skip)
+		r := s.take(tx, n)
 		m, found, err := s.regionMap(tx, r.no)
 		if err != nil {
 			return 0, err
 		}
 		at := findRun(m, n)
 		if at < 0 {
-			skip[r] = true
+			s.setRun(r.no, m)
 			continue
 		}
 		no := stream.PageNo(r.no*regionPages + at)
@@ -288,6 +311,8 @@ func (s *streamSpace) regionMap(tx *Tx, no int) (m []byte, found bool, err error
 	var v RowView
 	var buf []byte
 	m = make([]byte, regionMap)
+	tx.v.Latest = true
+	defer func() { tx.v.Latest = false }()
 	found, err = tx.Get(s.space, &v, &buf, Int(no))
 	if err != nil || !found {
 		return m, false, err
@@ -300,14 +325,22 @@ func (s *streamSpace) regionMap(tx *Tx, no int) (m []byte, found bool, err error
 
 // putMap writes a region's bitmap.
 func (s *streamSpace) putMap(tx *Tx, no int, m []byte, found bool) error {
-	s.mu.Lock()
-	s.regions[no].free = freePages(m)
-	s.mu.Unlock()
+	s.setRun(no, m)
+	tx.v.Latest = true
+	defer func() { tx.v.Latest = false }()
 	r := s.space.NewRow().Set(s.cMap, Bytes(m))
 	if found {
 		return tx.Update(r, Int(no))
 	}
 	return tx.Insert(r.Set(s.cRegion, Int(no)))
+}
+
+// setRun notes what room a region has, whose map the caller holds.
+func (s *streamSpace) setRun(no int, m []byte) {
+	run := longestRun(m)
+	s.mu.Lock()
+	s.regions[no].run = run
+	s.mu.Unlock()
 }
 
 // findRun finds n clear bits in a row, -1 when there are none.

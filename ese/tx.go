@@ -132,7 +132,7 @@ func (tx *Tx) CommitLazy() (LogPos, error) {
 		return 0, fmt.Errorf("commit: %w", err)
 	}
 	tx.finish()
-	tx.releaseRegions(true)
+	tx.releaseRegions()
 	for _, fn := range tx.onCommit {
 		fn()
 	}
@@ -164,6 +164,7 @@ func (tx *Tx) Rollback() error {
 }
 
 func (tx *Tx) rollbackTo(mark int) error {
+	tx.forgetRuns()
 	for n := len(tx.undo); n > 0 && tx.undo[n-1].mark >= mark; n-- {
 		tx.undo[n-1].fn()
 		tx.undo = tx.undo[:n-1]
@@ -228,7 +229,7 @@ func (tx *Tx) finish() {
 func (tx *Tx) end() {
 	tx.finish()
 	tx.in.versions.End(&tx.v)
-	tx.releaseRegions(false)
+	tx.releaseRegions()
 }
 
 // abandon leaves an unfinished transaction to recovery: the instance is dead. It stays among

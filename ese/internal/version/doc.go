@@ -15,7 +15,9 @@
 //     snapshot sees is the page's number less every delta that is not in it.
 //  3. A change stays while a snapshot older than its commit runs or may still begin: read-only
 //     snapshots begin at the durable horizon, which lies behind the pre-commit horizon.
-//  4. Changes are added and removed for rollback only under the exclusive latch of the node's
+//  4. A transaction with Latest set works on the newest committed state of a node. Then a lock of
+//     the caller's gives the node to one transaction from its first look to its end.
+//  5. Changes are added and removed for rollback only under the exclusive latch of the node's
 //     page, so that page and chain always agree for whoever holds that latch.
 //
 // Lock order: page latch, then Store.commitMu, then pendingMu, then activeMu or a shard's lock.

@@ -18,6 +18,10 @@ type Tx struct {
 	// this transaction learned may reach a client (engine.md rule 1).
 	Horizon  logrec.LogPos
 	ReadOnly bool
+	// Latest makes it see, and lets it change, what others have committed since it began. It
+	// is for rows of the engine's own, which a lock outside of this store gives to one
+	// transaction at a time, and whose earlier states no reader asks for.
+	Latest bool
 	// Reserved is the log, in bytes, that is set aside for taking it back.
 	Reserved int64
 	// Record is memory for the log record being made; its content is of no interest.
@@ -401,7 +405,7 @@ func (tx *Tx) Sees(other *Tx) bool {
 		return true
 	}
 	q := other.seq.Load()
-	return q != 0 && Seq(q) <= tx.Begin
+	return q != 0 && (tx.Latest || Seq(q) <= tx.Begin)
 }
 
 // Committed is the number of the transaction's commit, 0 while it has none.
