@@ -160,6 +160,7 @@ func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Dat
 		return nil, errors.Join(err, db.f.Close(), db.double.Close())
 	}
 	db.stream = stream.NewFile(filepath.Base(stm), id, sf, in.late, in.o.StreamBytes)
+	db.stream.BeforeWrite = db.requireLog
 	db.streams.init(db)
 	return db, nil
 }
@@ -279,7 +280,7 @@ func (in *Instance) makeFiles(rec logrec.DBRec, path string, pos LogPos) (*Datab
 	h.LogSignature = in.logSign
 	h.Attach, h.AttachTime = pos, in.logTime()
 	gen := pos.Generation()
-	h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
+	h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen, gen+1
 	h.HeaderFlush = in.newSignature()
 	db.header = h
 	if err := db.emptyDouble(); err != nil {
@@ -385,7 +386,7 @@ func (db *Database) markDirty(pos LogPos) error {
 			h.FullBackup, h.IncBackup = dbheader.Backup{}, dbheader.Backup{}
 		}
 		h.LogSignature = db.in.logSign
-		h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen+1, gen+1
+		h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen, gen+1
 		h.Attach, h.AttachTime = pos, db.in.logTime()
 	})
 }
@@ -442,16 +443,30 @@ func (db *Database) changeHeader(fn func(*header)) error {
 	return db.writeHeader(fn)
 }
 
-// needGeneration names a generation that is about to begin as one that recovery needs. A
-// database that is being detached needs it no more, and its files may be closed.
+// needGeneration names a generation that is about to begin as one that may have records of the
+// database. One that is being detached needs it no more, and its files may be closed.
 func (db *Database) needGeneration(gen uint32) error {
 	db.headerMu.Lock()
 	defer db.headerMu.Unlock()
 	if db.header.State == dbheader.CleanShutdown {
 		return nil
 	}
+	return db.writeHeader(func(h *header) { h.MaxCommitted = max(h.MaxCommitted, gen) })
+}
+
+// requireLog notes in the header, before pages or stream bytes whose log ends at last are written,
+// that no earlier end of the log will do for the files any more.
+func (db *Database) requireLog(last LogPos) error {
+	gen := last.Generation()
+	db.headerMu.Lock()
+	defer db.headerMu.Unlock()
+	if db.header.MaxRequired >= gen || db.header.State == dbheader.CleanShutdown {
+		return nil
+	}
+	// While the log is replayed all of it that is there will be needed: one write does for it.
+	gen = max(gen, db.in.lastGen)
 	return db.writeHeader(func(h *header) {
-		h.MaxRequired, h.MaxCommitted = max(h.MaxRequired, gen), max(h.MaxCommitted, gen)
+		h.MaxRequired, h.MaxCommitted = gen, max(h.MaxCommitted, gen)
 	})
 }
 
@@ -479,7 +494,10 @@ func (db *Database) checkpointTo(pos LogPos) error {
 	if same {
 		return nil
 	}
-	return db.changeHeader(func(h *header) { h.MinRequired = pos.Generation() })
+	return db.changeHeader(func(h *header) {
+		h.MinRequired = pos.Generation()
+		h.MaxRequired = max(h.MaxRequired, h.MinRequired)
+	})
 }
 
 func (db *Database) attachment() wal.Attachment {
@@ -525,6 +543,7 @@ func (db *Database) markClean(pos LogPos, sign logrec.Signature) error {
 		h.Consistent, h.ConsistentTime = pos, db.in.logTime()
 		h.Detach, h.DetachTime = pos, db.in.logTime()
 		h.MinRequired, h.MaxRequired, h.MaxCommitted = 0, 0, 0
+		h.CurrentBackup = dbheader.Backup{} // what came from a backup is whole now
 	})
 }
 

@@ -52,6 +52,10 @@
 //  10. Background work moves pages in use only to the front of the file, each as one step that a
 //     crash leaves whole or undone; no reader waits for it longer than for a split.
 //
+//  11. Before a page or stream byte is written, the header of its database names the generation of
+//     log that it needs (MaxRequired). Newer log may be given up where it is lost
+//     (Options.AcceptLoss): exactly what was committed before is there then, on a new log stream.
+//
 // Limits: rows of 3,478 bytes at 8 KiB pages without their long values (15,746 at 32 KiB); index
 // keys of 2,000 bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.
 //

@@ -20,6 +20,7 @@ const (
 	EventRecoveryBegun    EventID = 100 // Pos: from where
 	EventRecoveryProgress EventID = 101 // Gen is being replayed, of N
 	EventRecoveryEnded    EventID = 102 // Pos: up to where; N changes made again; Took
+	EventLogGivenUp       EventID = 103 // generations Gen to N are lost; Pos, Until: what is there
 	EventLogRolled        EventID = 200 // Gen was closed
 	EventLogRollWaited    EventID = 201 // somebody waited for Gen to be prepared
 	EventLogNotPrepared   EventID = 202 // Gen: Err; it is tried again
@@ -51,6 +52,7 @@ var eventNames = map[EventID]string{
 	EventRecoveryEnded: "recovery ended", EventLogRolled: "log generation closed",
 	EventLogRollWaited:  "log roll waited for preparation",
 	EventLogNotPrepared: "log generation not prepared",
+	EventLogGivenUp:     "lost log given up: a new log stream begins with the last commit before it",
 	EventLogFull:        "log disk full", EventLogSpaceBack: "log has space again",
 	EventLogReserveUsed: "log goes on in a reserve file", EventLogRemoved: "old log removed",
 	EventLogNotArchived: "log removed that the archive has not taken: it has a gap; " +
@@ -87,13 +89,15 @@ type Event struct {
 	Pos      LogPos
 	N        uint64
 	Took     time.Duration
+	Until    time.Time // the newest commit that is there
 	Err      error
 }
 
 // level is how loud the log is about an event.
 func (id EventID) level() slog.Level {
 	switch id {
-	case EventLogNotPrepared, EventLogFull, EventLogNotArchived, EventPageDamaged, EventLostWrite, EventFailed,
+	case EventLogGivenUp, EventLogNotPrepared, EventLogFull, EventLogNotArchived,
+		EventPageDamaged, EventLostWrite, EventFailed,
 		EventDismounted:
 		return slog.LevelError
 	case EventLogRollWaited, EventLogReserveUsed, EventPageRepaired, EventTxTooLong,
@@ -133,6 +137,9 @@ func (e *Event) attrs(dir string) []slog.Attr {
 	}
 	if e.Took != 0 {
 		out = append(out, slog.Duration("took", e.Took))
+	}
+	if !e.Until.IsZero() {
+		out = append(out, slog.Time("until", e.Until))
 	}
 	if e.Err != nil {
 		out = append(out, slog.Any("error", e.Err))

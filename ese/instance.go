@@ -54,7 +54,9 @@ type Instance struct {
 	dismounted atomic.Bool
 
 	recovery RecoveryStats
-	replayed bool // opening met changes in the log
+	loss     *Loss
+	lastGen  uint32 // of the log that recovery replays; 0 afterwards
+	replayed bool   // opening met changes in the log
 	stats    struct {
 		undone, checkpoints, events           atomic.Uint64
 		repaired, damaged, lostWrites         atomic.Uint64
@@ -140,6 +142,24 @@ func Open(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	loss, err := settleLoss(&o)
+	if err != nil {
+		return nil, fmt.Errorf("open storage group in %s: %w", o.Dir, err)
+	}
+	in, err := openGroup(o)
+	if err == nil && loss != nil {
+		if err = in.endLoss(loss); err != nil {
+			err = errors.Join(err, in.Close())
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// openGroup opens the storage group as its files are.
+func openGroup(o Options) (*Instance, error) {
 	lock, err := lockGroup(&o)
 	if err != nil {
 		return nil, err
@@ -188,7 +208,7 @@ func (in *Instance) open() error {
 		PageSize: in.o.PageSize, Bytes: in.o.CacheBytes, Log: in.late,
 		ReadOnly: in.o.ReadOnly, OnPage: in.pageEvent,
 		OldestOpen: func() logrec.LogPos { return in.versions.OldestRecord(in.late.End()) },
-		OnFail:     in.fail,
+		OnFail:     in.fail, BeforeWrite: in.requireLog,
 	})
 	if err != nil {
 		return err
@@ -207,6 +227,9 @@ func (in *Instance) open() error {
 		err = in.create()
 	} else {
 		err = in.recover(gens)
+	}
+	if errors.Is(err, ErrMissingLog) {
+		err = in.o.missingLogs(gens, err)
 	}
 	if err != nil {
 		return err
@@ -246,6 +269,17 @@ func (in *Instance) beforeGeneration(gen uint32) error {
 		}
 	}
 	return nil
+}
+
+// requireLog is told before pages of a database are written.
+func (in *Instance) requireLog(id logrec.DBID, last LogPos) error {
+	in.dbMu.RLock()
+	db := in.dbs[id]
+	in.dbMu.RUnlock()
+	if db == nil {
+		return fmt.Errorf("write pages of database %d: %w", id, ErrDetached)
+	}
+	return db.requireLog(last)
 }
 
 // databases returns the attached databases.

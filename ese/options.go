@@ -94,6 +94,11 @@ type Options struct {
 	// of them is passed over for good.
 	IgnoreMissing bool
 
+	// AcceptLoss lets recovery go on without the newest generations of the log where they are
+	// gone, if the databases need nothing of them: up to the last commit before, on a new log
+	// stream. Loss tells what was given up. Else it is refused.
+	AcceptLoss bool
+
 	// The stream that a new one leaves, and where: set by Restore.
 	parent logrec.Signature
 	fork   LogPos

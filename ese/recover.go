@@ -38,6 +38,7 @@ func (in *Instance) Recovery() RecoveryStats { return in.recovery }
 func (in *Instance) recover(gens []wal.GenInfo) error {
 	began := time.Now()
 	in.logSign = gens[0].Header.Sign
+	in.lastGen = wal.LastClosedOrCurrent(gens, in.o.Base)
 	from, err := in.startingPoint(gens)
 	if err != nil {
 		return err
@@ -66,7 +67,7 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	if err != nil {
 		return err
 	}
-	in.log, in.late.log = log, log
+	in.log, in.late.log, in.lastGen = log, log, 0
 	if from == 0 {
 		from = logrec.MakePos(gens[0].Gen, logrec.SectorSize)
 	}

@@ -106,7 +106,7 @@ func (r *RestoreOptions) refuseUsed() error {
 	if err != nil {
 		return err
 	}
-	used := []string{filepath.Join(o.CheckpointDir, o.Base+".chk")}
+	used := []string{filepath.Join(o.CheckpointDir, o.Base+".chk"), o.lossPath()}
 	for _, g := range gens {
 		used = append(used, filepath.Join(o.LogDir, g.Name))
 	}

@@ -22,9 +22,11 @@ const usage = `Usage:
   eseutil /k  FILE     checksums of a .edb, .stm, .log or .chk file, of all log files
                        with a base name (DIR/E00), or of a backup set (its folder)
   eseutil /g  FILE     integrity of a database that was closed clean
-  eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i] [/t]
+  eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i] [/t] [/a]
                        soft recovery; /i goes on without databases that are missing,
-                       /t removes the log files that are needed no more
+                       /t removes the log files that are needed no more, /a gives the
+                       newest log files up where they are lost and no database needs
+                       them: commits in them are lost, and a new log stream begins
   eseutil /cm SET      restore environment: what a backup set holds
   eseutil /cs SET /d DBDIR [/l LOGDIR] [/s SYSDIR] [/f LOGS]
                        says what /cc would do, and changes nothing
@@ -84,7 +86,7 @@ func modes() []mode {
 		{flag: "g", title: "INTEGRITY", run: func(ctx context.Context, w io.Writer, c *command) error {
 			return report.Integrity(ctx, w, disk, c.path)
 		}},
-		{flag: "r", title: "RECOVERY", valued: "lsd", plain: "it", run: recoverGroup},
+		{flag: "r", title: "RECOVERY", valued: "lsd", plain: "ita", run: recoverGroup},
 		{flag: "p", title: "REPAIR", valued: "t", plain: "k", run: func(ctx context.Context, w io.Writer, c *command) error {
 			return report.Repair(ctx, w, rebuildOptions(c, "k"))
 		}},
@@ -110,6 +112,7 @@ func recoverGroup(_ context.Context, w io.Writer, c *command) error {
 	return report.Recovery(w, offline.RecoverOptions{
 		FS: vfs.OS(), Base: c.path, LogDir: c.opts["l"], SystemDir: c.opts["s"],
 		DatabaseDir: c.opts["d"], IgnoreMissing: c.has("i"), Truncate: c.has("t"),
+		AcceptLoss: c.has("a"),
 	})
 }
 

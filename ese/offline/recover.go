@@ -1,17 +1,12 @@
 package offline
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"pillarbox/ese"
-	"pillarbox/ese/internal/dbheader"
-	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/internal/wal"
 	"pillarbox/ese/vfs"
 )
@@ -30,31 +25,16 @@ type RecoverOptions struct {
 	// IgnoreMissing goes on without databases that are not there. They can no more be brought
 	// to the end of the log afterwards.
 	IgnoreMissing bool
-	Logger        *slog.Logger
-	Observer      func(ese.Event)
+	// AcceptLoss goes on without the newest log files where they are gone (ese.Options.AcceptLoss).
+	AcceptLoss bool
+	Logger     *slog.Logger
+	Observer   func(ese.Event)
 }
-
-// MissingLogsError lists generations that recovery needs and that are not there.
-type MissingLogsError struct {
-	Dir, Base   string
-	Generations []uint32
-}
-
-func (e *MissingLogsError) Error() string {
-	var names []string
-	for _, g := range e.Generations {
-		names = append(names, wal.NumberedName(e.Base, g))
-	}
-	return fmt.Sprintf("%v in %s: %s: put them there (from a backup or an archive), or restore",
-		logrec.ErrMissingLog, e.Dir, strings.Join(names, ", "))
-}
-
-// Unwrap makes it an ese.ErrMissingLog.
-func (e *MissingLogsError) Unwrap() error { return logrec.ErrMissingLog }
 
 // Recover brings the databases of a storage group to the end of their log and closes them clean
-// (soft recovery). Without log files it refuses: there is nothing to recover from.
-func Recover(o RecoverOptions) (ese.RecoveryStats, error) {
+// (soft recovery). Without log files it refuses: there is nothing to recover from. The Loss is
+// what was given up of the log, if anything.
+func Recover(o RecoverOptions) (ese.RecoveryStats, *ese.Loss, error) {
 	if o.LogDir == "" {
 		o.LogDir = "."
 	}
@@ -66,29 +46,29 @@ func Recover(o RecoverOptions) (ese.RecoveryStats, error) {
 	}
 	gens, err := wal.Generations(o.FS, o.LogDir, o.Base)
 	if err != nil {
-		return ese.RecoveryStats{}, fmt.Errorf("recover: %w", err)
-	}
-	if missing := o.missing(gens); len(missing) > 0 {
-		return ese.RecoveryStats{}, fmt.Errorf("recover: %w",
-			&MissingLogsError{o.LogDir, o.Base, missing})
+		return ese.RecoveryStats{}, nil, fmt.Errorf("recover: %w", err)
 	}
 	if len(gens) == 0 {
-		return ese.RecoveryStats{}, fmt.Errorf("recover: no log files %s*.log in %s: %w", o.Base,
+		return ese.RecoveryStats{}, nil, fmt.Errorf("recover: no log files %s*.log in %s: %w", o.Base,
 			o.LogDir, fs.ErrNotExist)
 	}
 	in, err := ese.Open(ese.Options{
 		FS: o.FS, Base: o.Base, Dir: o.DatabaseDir, LogDir: o.LogDir, CheckpointDir: o.SystemDir,
 		PageSize: gens[0].Header.PageSize, GenerationBytes: gens[len(gens)-1].Header.Bytes,
-		IgnoreMissing: o.IgnoreMissing, Logger: o.Logger, Observer: o.Observer, ScrubEvery: -1,
+		IgnoreMissing: o.IgnoreMissing, AcceptLoss: o.AcceptLoss, Logger: o.Logger,
+		Observer: o.Observer, ScrubEvery: -1,
 	})
 	if err != nil {
-		return ese.RecoveryStats{}, err
+		return ese.RecoveryStats{}, nil, err
 	}
-	stats := in.Recovery()
+	stats, loss := in.Recovery(), in.Loss()
+	if loss != nil {
+		stats = loss.Recovery
+	}
 	if err := in.Close(); err != nil || !o.Truncate {
-		return stats, err
+		return stats, loss, err
 	}
-	return stats, o.truncate()
+	return stats, loss, o.truncate()
 }
 
 // truncate removes the closed generations, the oldest first, after a clean end.
@@ -106,61 +86,4 @@ func (o *RecoverOptions) truncate() error {
 		}
 	}
 	return o.FS.SyncDir(o.LogDir)
-}
-
-// missing lists the generations between the first that is needed and the last that is there or
-// is known to have been.
-func (o *RecoverOptions) missing(gens []wal.GenInfo) []uint32 {
-	low, high := o.required()
-	have := make(map[uint32]bool)
-	for i, g := range gens {
-		have[g.Gen] = true
-		if low == 0 && i == 0 {
-			low = g.Gen
-		}
-		high = max(high, g.Gen)
-	}
-	const most = 1000 // more are named by the error of the folder that has none
-	var out []uint32
-	for n := low; n > 0 && n < high && len(out) < most; n++ {
-		if !have[n] {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
-// required is what checkpoint and database headers say of the log. The last generation that a
-// header names may only have been about to begin.
-func (o *RecoverOptions) required() (low, high uint32) {
-	if c, err := wal.ReadCheckpoint(o.FS, filepath.Join(o.SystemDir, o.Base+".chk")); err == nil {
-		return c.Pos.Generation(), c.Pos.Generation()
-	}
-	names, err := o.FS.ReadDir(o.DatabaseDir)
-	if err != nil {
-		return 0, 0 // opening says so
-	}
-	for _, n := range names {
-		if filepath.Ext(n) != ".edb" {
-			continue
-		}
-		h, err := readHeader(o.FS, filepath.Join(o.DatabaseDir, n))
-		if err != nil || h.State == dbheader.CleanShutdown {
-			continue
-		}
-		if low == 0 || h.MinRequired < low {
-			low = h.MinRequired
-		}
-		high = max(high, h.MaxRequired)
-	}
-	return low, high
-}
-
-func readHeader(fsys vfs.FS, path string) (dbheader.Header, error) {
-	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		return dbheader.Header{}, err
-	}
-	h, _, err := dbheader.Read(f)
-	return h, errors.Join(err, f.Close())
 }

@@ -122,6 +122,26 @@ func TestRecoveryLacks(t *testing.T) {
 		}
 		contains(t, err.Error(), "E0000000002.log, E0000000003.log")
 	})
+	t.Run("newest log accepted", func(t *testing.T) {
+		disk := group(t, false)
+		if err := disk.Remove("/d/E00.log"); err != nil {
+			t.Fatal(err)
+		}
+		options := o(disk)
+		if err := report.Recovery(io.Discard, options); !errors.Is(err, ese.ErrMissingLog) {
+			t.Fatalf("without /a: %v", err)
+		}
+		options.AcceptLoss = true
+		var out strings.Builder
+		if err := report.Recovery(&out, options); err != nil {
+			t.Fatal(err)
+		}
+		contains(t, out.String(), "LOST: generations ", "and nothing later", "replaced-")
+		options.AcceptLoss = false
+		if err := report.Recovery(io.Discard, options); err != nil {
+			t.Fatalf("afterwards: %v", err)
+		}
+	})
 	t.Run("all logs", func(t *testing.T) {
 		disk := group(t, false)
 		names, err := disk.ReadDir("/d")

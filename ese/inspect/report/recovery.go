@@ -2,6 +2,7 @@ package report
 
 import (
 	"io"
+	"time"
 
 	"pillarbox/ese"
 	"pillarbox/ese/offline"
@@ -17,7 +18,26 @@ type recovery struct {
 	Torn    int     `json:"tornPages"`
 	Seconds float64 `json:"seconds"`
 	// Truncated: the log that is needed no more was removed.
-	Truncated bool `json:"truncated,omitempty"`
+	Truncated bool  `json:"truncated,omitempty"`
+	Loss      *loss `json:"loss,omitempty"`
+}
+
+// loss is what was given up of the log.
+type loss struct {
+	First      uint32 `json:"first"`
+	Last       uint32 `json:"last"`
+	To         string `json:"to"`
+	LastCommit string `json:"lastCommit"`
+	Aside      string `json:"aside"`
+}
+
+func lossOf(l *ese.Loss) *loss {
+	if l == nil {
+		return nil
+	}
+	return &loss{
+		l.First, l.Last, l.To.String(), l.LastCommit.UTC().Format(time.RFC3339Nano), l.Aside,
+	}
 }
 
 // Recovery runs soft recovery and prints what it did.
@@ -39,20 +59,26 @@ func Recovery(w io.Writer, o offline.RecoverOptions) error {
 		}
 		bar.At(int64(e.Gen-first), int64(e.N)-int64(first)+1)
 	}
-	s, err := offline.Recover(o)
+	s, given, err := offline.Recover(o)
 	bar.End(err)
 	if err != nil {
 		return err
 	}
 	out := recovery{
 		s.From.String(), s.To.String(), s.Applied, s.Skipped, s.Undone, s.Torn, s.Took.Seconds(),
-		o.Truncate,
+		o.Truncate, lossOf(given),
 	}
 	if p.data(out) {
 		return p.err
 	}
 	p.printf("Replayed from %s to %s: %d changes made again, %d were there, %d transactions undone, "+
 		"%d torn pages restored.\n", out.From, out.To, out.Applied, out.Skipped, out.Undone, out.Torn)
+	if out.Loss != nil {
+		p.printf("LOST: generations %d (0x%x) to %d (0x%x) of the log were given up. The databases hold "+
+			"every commit up to %s, at %s, and nothing later. A new log stream has begun: make a full "+
+			"backup now. The log of before lies in %s.\n", out.Loss.First, out.Loss.First, out.Loss.Last,
+			out.Loss.Last, out.Loss.To, out.Loss.LastCommit, out.Loss.Aside)
+	}
 	if o.Truncate {
 		p.printf("Log files that are needed no more were removed.\n")
 	}

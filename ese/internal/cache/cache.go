@@ -28,6 +28,9 @@ type Options struct {
 	OnPage func(f *File, no page.No, err error)
 	// OldestOpen is the log position of the oldest record of an open transaction, for Stats.
 	OldestOpen func() logrec.LogPos
+	// BeforeWrite is told, before pages of a file are written, where the log of their changes
+	// ends: that log is durable.
+	BeforeWrite func(db logrec.DBID, last logrec.LogPos) error
 	// OnFail is told once when a page write fails: nothing may be written any more.
 	OnFail func(error)
 }

@@ -24,6 +24,7 @@ type outPage struct {
 	no    page.No
 	copy  page.Page
 	whole bool // it can do without the double-write file
+	last  logrec.LogPos
 	// repair: the log has no record of the change, so the flush type stays.
 	repair bool
 }
@@ -140,6 +141,7 @@ func (c *Cache) collect(frames []*Frame) (out []outPage, pos logrec.LogPos) {
 			continue
 		}
 		if !pg.repair {
+			pg.last = last
 			pg.copy.SetFlushType(pg.f.flush.next(pg.no, pg.copy.FlushType()))
 		}
 		pg.copy.Seal(pg.no)
@@ -162,12 +164,28 @@ func (c *Cache) writePages(out []outPage) error {
 		for n < len(out) && out[n].f == out[0].f {
 			n++
 		}
+		if err := c.beforeWrite(out[:n]); err != nil {
+			return err
+		}
 		if err := out[0].f.writeBatch(out[:n]); err != nil {
 			return err
 		}
 		out = out[n:]
 	}
 	return nil
+}
+
+// beforeWrite tells that pages of one file are about to be written, the double-write file
+// included.
+func (c *Cache) beforeWrite(out []outPage) error {
+	last := logrec.LogPos(0)
+	for i := range out {
+		last = max(last, out[i].last)
+	}
+	if c.o.BeforeWrite == nil || last == 0 {
+		return nil
+	}
+	return c.o.BeforeWrite(out[0].f.DB, last)
 }
 
 // writeBatch writes pages of one file: double-write first, then in place. A page whose

@@ -26,6 +26,9 @@ type Log interface {
 type File struct {
 	Name string
 	DB   logrec.DBID
+	// BeforeWrite, when set, is told before bytes are written where the log of them ends, which
+	// is durable.
+	BeforeWrite func(last logrec.LogPos) error
 
 	f     vfs.File
 	log   Log
@@ -185,6 +188,9 @@ func (f *File) Write(want int64) (int64, error) {
 	if err := f.log.FlushTo(end); err != nil {
 		return 0, err
 	}
+	if err := f.beforeWrite(end); err != nil {
+		return 0, err
+	}
 	for _, r := range batch {
 		if _, err := f.f.WriteAt(r.data, r.page.Offset()); err != nil {
 			return 0, fmt.Errorf("write %s: %w", f.Name, err)
@@ -206,8 +212,18 @@ func (f *File) Write(want int64) (int64, error) {
 	return n, nil
 }
 
+func (f *File) beforeWrite(last logrec.LogPos) error {
+	if f.BeforeWrite == nil {
+		return nil
+	}
+	return f.BeforeWrite(last)
+}
+
 // Redo writes the bytes of a log record again.
 func (f *File) Redo(rec logrec.StreamRec, pos logrec.LogPos) error {
+	if err := f.beforeWrite(pos); err != nil {
+		return err
+	}
 	if _, err := f.f.WriteAt(rec.Data, rec.Offset); err != nil {
 		return fmt.Errorf("redo %s: %w", f.Name, err)
 	}

@@ -104,6 +104,15 @@ func Generations(fsys vfs.FS, dir, base string) ([]GenInfo, error) {
 	return out, nil
 }
 
+// LastClosedOrCurrent is the highest generation that is not only prepared, by its name.
+func LastClosedOrCurrent(gens []GenInfo, base string) uint32 {
+	last := gens[len(gens)-1]
+	if last.Name == (files{base: base}).next() && len(gens) > 1 {
+		last = gens[len(gens)-2]
+	}
+	return last.Gen
+}
+
 // readHeader reads and checks a file's header and size.
 func (f files) readHeader(name string) (Header, error) {
 	file, err := f.fs.OpenFile(f.path(name), os.O_RDONLY, 0)

@@ -44,6 +44,8 @@ type Reader struct {
 	off   int64
 	chain uint32
 	done  bool
+	// closed is where the last End stands.
+	closed logrec.LogPos
 }
 
 // NewReader begins at from, which must be the position of a record or of the stream's end; 0 is
@@ -167,6 +169,7 @@ func (r *Reader) Next() (Record, error) {
 		switch f.Type {
 		case logrec.TypeFlushMark:
 		case logrec.TypeEnd:
+			r.closed = rec.Pos
 			if err := r.advance(); err != nil {
 				return Record{}, err
 			}
@@ -180,6 +183,15 @@ func (r *Reader) Next() (Record, error) {
 // End is the end of the stream, after Next returned io.EOF.
 func (r *Reader) End() End {
 	return End{Pos: r.pos(), Chain: r.chain, File: r.gens[r.at].Name}
+}
+
+// Closed is where the End record stands behind which Next found no next generation; 0 when it is
+// another error.
+func (r *Reader) Closed() logrec.LogPos {
+	if r.closed.Generation() != r.gens[r.at].Gen {
+		return 0
+	}
+	return r.closed
 }
 
 // Header is the header of the generation that is being read.

@@ -61,6 +61,9 @@ func (l *Log) GenerationBytes(gen uint32) (int64, error) {
 // NumberedName is the name of a closed generation's file.
 func NumberedName(base string, gen uint32) string { return files{base: base}.numbered(gen) }
 
+// PreparedName is the name of a generation's file that was prepared.
+func PreparedName(base string) string { return files{base: base}.next() }
+
 // NumberOf is the generation whose closed file has the name.
 func NumberOf(base, name string) (gen uint32, ok bool) { return files{base: base}.parse(name) }
 
