@@ -2,7 +2,9 @@ package ese
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"pillarbox/ese/internal/logrec"
@@ -283,6 +285,9 @@ func (in *Instance) writeCheckpoint(pos LogPos) error {
 		}
 		c.Attachments = append(c.Attachments, db.attachment())
 	}
+	for _, id := range slices.Sorted(maps.Keys(in.lost)) {
+		c.Attachments = append(c.Attachments, *in.lost[id])
+	}
 	if err := wal.WriteCheckpoint(in.o.FS, in.checkpointPath(), &c); err != nil {
 		return err
 	}
@@ -314,6 +319,9 @@ func (in *Instance) trimLogs(pos LogPos) error {
 // removeLogs removes the generations below gen but for those that a running backup reads, or that
 // stay for an archive. stepMu is held.
 func (in *Instance) removeLogs(gen uint32) error {
+	if len(in.lost) > 0 {
+		return nil // whatever brings a lost database back needs the log
+	}
 	gen = in.heldForArchive(gen)
 	if in.pinned != 0 {
 		gen = min(gen, in.pinned)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -114,9 +115,13 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 		return db, nil
 	}
 	_, err := in.o.FS.Stat(path)
+	if err != nil && errors.Is(err, fs.ErrNotExist) && slices.Contains(in.Lost(), name) {
+		return nil, fmt.Errorf("open database %s: %w: %s", name, ErrDatabaseLost, path)
+	}
 	if err == nil {
 		db, err := in.attach(name, path)
 		if err == nil {
+			in.ForgetLost(name)
 			return db, nil
 		}
 		if !errors.Is(err, errUnmade) {
@@ -213,7 +218,7 @@ func (in *Instance) freeDBID() (logrec.DBID, error) {
 	in.dbMu.RLock()
 	defer in.dbMu.RUnlock()
 	for id := logrec.DBID(1); int(id) <= maxDatabases; id++ {
-		if in.dbs[id] == nil {
+		if in.dbs[id] == nil && !in.lostID(id) {
 			return id, nil
 		}
 	}

@@ -34,6 +34,7 @@ const (
 	EventVersionsFull     EventID = 311 // changes were refused: N bytes are kept; Err
 	EventAttached         EventID = 400 // Database
 	EventDetached         EventID = 401 // Database, in Clean Shutdown
+	EventDatabaseLost     EventID = 402 // Database is missing: the others go on
 	EventPageRepaired     EventID = 500 // Database, Page: one flipped bit
 	EventPageDamaged      EventID = 501 // Database, Page: Err
 	EventLostWrite        EventID = 502 // Database, Page: Err
@@ -60,7 +61,8 @@ var eventNames = map[EventID]string{
 	EventTxTooLong:    "transaction open for too long: it keeps log and earlier states of rows",
 	EventVersionsFull: "version store full: end old transactions, or raise Options.VersionBytes",
 	EventCheckpoint:   "checkpoint moved", EventAttached: "database attached",
-	EventDetached: "database detached", EventPageRepaired: "page repaired",
+	EventDatabaseLost: "database is missing: the others go on, and no log is removed until it is back",
+	EventDetached:     "database detached", EventPageRepaired: "page repaired",
 	EventPageDamaged: "page damaged", EventLostWrite: "disk lost a write",
 	EventScrubBegun: "scrub begun", EventScrubProgress: "scrub goes on",
 	EventScrubEnded:  "scrub ended",
@@ -96,7 +98,7 @@ type Event struct {
 // level is how loud the log is about an event.
 func (id EventID) level() slog.Level {
 	switch id {
-	case EventLogGivenUp, EventLogNotPrepared, EventLogFull, EventLogNotArchived,
+	case EventLogGivenUp, EventDatabaseLost, EventLogNotPrepared, EventLogFull, EventLogNotArchived,
 		EventPageDamaged, EventLostWrite, EventFailed,
 		EventDismounted:
 		return slog.LevelError

@@ -55,9 +55,12 @@ type Instance struct {
 
 	recovery RecoveryStats
 	loss     *Loss
-	lastGen  uint32 // of the log that recovery replays; 0 afterwards
-	replayed bool   // opening met changes in the log
-	stats    struct {
+	lost     map[logrec.DBID]*wal.Attachment // guarded by stepMu, once open
+	// attachedAt is set when redo begins before the checkpoint.
+	attachedAt map[logrec.DBID]LogPos
+	lastGen    uint32 // of the log that recovery replays; 0 afterwards
+	replayed   bool   // opening met changes in the log
+	stats      struct {
 		undone, checkpoints, events           atomic.Uint64
 		repaired, damaged, lostWrites         atomic.Uint64
 		scrubbed, scrubPasses, trimmed, freed atomic.Uint64

@@ -90,8 +90,8 @@ type Options struct {
 	// Locate says where a database lies that the log knows by another path: one restored to
 	// another place. Default: where the log says.
 	Locate func(name string) string
-	// IgnoreMissing lets recovery go on without databases that are not there. What the log holds
-	// of them is passed over for good.
+	// IgnoreMissing lets recovery go on without databases that are not there. They are lost until
+	// they are restored, or there again when the group is opened next (Instance.Lost).
 	IgnoreMissing bool
 
 	// AcceptLoss lets recovery go on without the newest generations of the log where they are

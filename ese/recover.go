@@ -80,7 +80,7 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	}
 	in.recovery = RecoveryStats{
 		From: from, To: end.Pos, Applied: r.Applied, Skipped: r.Skipped,
-		Undone: len(r.Losers), Torn: in.recovery.Torn, Took: time.Since(began),
+		Undone: len(r.All()), Torn: in.recovery.Torn, Took: time.Since(began),
 	}
 	// With nothing to replay a database that is still attached tells that the end was not clean.
 	if in.replayed || in.recovery.Torn > 0 || len(in.databases()) > 0 {
@@ -147,13 +147,14 @@ func (in *Instance) startingPoint(gens []wal.GenInfo) (LogPos, error) {
 		if err := rt.attach(rec); err != nil {
 			return 0, err
 		}
+		in.keepLost(&a)
 		// Redo does not meet the changes before the checkpoint, and the header may be older:
 		// no page may get a dbtime a second time.
 		if f := in.cache.File(rec.DB); f != nil {
 			f.SawDBTime(page.DBTime(a.DBTime))
 		}
 	}
-	return c.Pos, nil
+	return in.startForReturned(c), nil
 }
 
 // checkRequired refuses to begin at the oldest log when it is not the first: then only the
@@ -269,19 +270,27 @@ func (rt *redoTarget) headerOf(path string) (dbheader.Header, error) {
 	return h, errors.Join(err, f.Close())
 }
 
-func (rt *redoTarget) File(db logrec.DBID) *cache.File { return rt.in.cache.File(db) }
+func (rt *redoTarget) File(db logrec.DBID, pos logrec.LogPos) *cache.File {
+	if rt.in.before(db, pos) {
+		return nil
+	}
+	return rt.in.cache.File(db)
+}
 
 func (rt *redoTarget) Stream(rec logrec.StreamRec, pos, _ logrec.LogPos) error {
 	rt.in.dbMu.RLock()
 	db := rt.in.dbs[rec.DB]
 	rt.in.dbMu.RUnlock()
-	if db == nil {
+	if db == nil || rt.in.before(rec.DB, pos) {
 		return nil
 	}
 	return db.stream.Redo(rec, pos)
 }
 
 func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.LogPos) error {
+	if rt.in.before(rec.DB, pos) {
+		return nil
+	}
 	switch typ {
 	case logrec.TypeCreateDB:
 		return rt.create(rec, pos)
@@ -293,6 +302,7 @@ func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.Lo
 	db := in.dbs[rec.DB]
 	in.dbMu.RUnlock()
 	if db == nil {
+		delete(in.lost, rec.DB)
 		if p := rt.passed[rec.DB]; p != nil {
 			p.detached = true
 		}
@@ -371,7 +381,7 @@ func (rt *redoTarget) attach(rec logrec.DBRec) error {
 	in.dbMu.RLock()
 	have := in.dbs[rec.DB]
 	in.dbMu.RUnlock()
-	if have != nil {
+	if have != nil || in.openAlready(rec.Path) {
 		return nil
 	}
 	err := rt.attachOld(rec)
@@ -406,7 +416,7 @@ func (rt *redoTarget) attachOld(rec logrec.DBRec) error {
 	path := in.dbPath(rec.Path)
 	db, err := in.openFiles(rec.DB, rec.Path, path, 0)
 	if errors.Is(err, fs.ErrNotExist) && in.o.IgnoreMissing {
-		in.o.Logger.Warn("attached database is missing: recovery goes on without it", "file", path)
+		in.lose(rec)
 		return nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -490,7 +500,8 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 
 // undo takes back what was open at the end of the log.
 func (in *Instance) undo(r *redo.Redo) error {
-	if len(r.Losers) == 0 {
+	losers := r.All()
+	if len(losers) == 0 {
 		return nil
 	}
 	in.env.Recovering.Store(true)
@@ -498,9 +509,10 @@ func (in *Instance) undo(r *redo.Redo) error {
 	u := &redo.Undoer{
 		Log: in.log, Read: in.log.ReadAt, NowMS: in.nowMS,
 		Tree:     func(rec *logrec.NodeRec) (*btree.Tree, error) { return in.treeOfRecord(rec) },
+		Lost:     func(db logrec.DBID) bool { return in.lost[db] != nil },
 		FreeTree: func(rec *logrec.TreeRec) (LogPos, error) { return in.freeTree(rec, true) },
 	}
-	if err := u.Undo(r.Losers); err != nil {
+	if err := u.Undo(losers); err != nil {
 		return err
 	}
 	// Trees that were undone are gone; their object ids may be used again.

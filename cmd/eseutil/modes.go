@@ -23,7 +23,8 @@ const usage = `Usage:
                        with a base name (DIR/E00), or of a backup set (its folder)
   eseutil /g  FILE     integrity of a database that was closed clean
   eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i] [/t] [/a]
-                       soft recovery; /i goes on without databases that are missing,
+                       soft recovery; /i goes on without databases that are missing
+                       (their way back stays open: the log is kept for them),
                        /t removes the log files that are needed no more, /a gives the
                        newest log files up where they are lost and no database needs
                        them: commits in them are lost, and a new log stream begins

@@ -22,8 +22,7 @@ type RecoverOptions struct {
 	// Truncate removes the log that is needed no more: all but the current file. The incremental
 	// backups that would have needed it are then not possible.
 	Truncate bool
-	// IgnoreMissing goes on without databases that are not there. They can no more be brought
-	// to the end of the log afterwards.
+	// IgnoreMissing goes on without databases that are not there (ese.Options.IgnoreMissing).
 	IgnoreMissing bool
 	// AcceptLoss goes on without the newest log files where they are gone (ese.Options.AcceptLoss).
 	AcceptLoss bool

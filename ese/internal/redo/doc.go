@@ -10,7 +10,9 @@
 //  1. Applying a record twice is the same as applying it once.
 //  2. No order between pages is assumed.
 //  3. A compensation is never undone; it names the record to be undone next.
-//  4. All changes of a page are made by one goroutine in the order of the log; creation,
+//  4. What a compensation covers counts for its own database alone. A transaction with changes of a lost
+//     database has no end in the log until that is there again.
+//  5. All changes of a page are made by one goroutine in the order of the log; creation,
 //     attachment and detachment wait for all changes before them, and end before those after.
 //
 // With Workers its goroutines live from the begin of Run to its end.

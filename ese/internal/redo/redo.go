@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"pillarbox/ese/internal/cache"
 	"pillarbox/ese/internal/logrec"
@@ -22,7 +23,7 @@ var (
 // Target is what redo acts on.
 type Target interface {
 	// File returns an attached database's file; nil when recovery is to leave it alone.
-	File(db logrec.DBID) *cache.File
+	File(db logrec.DBID, pos logrec.LogPos) *cache.File
 	// Stream writes bytes of a .stm file again.
 	Stream(rec logrec.StreamRec, pos, end logrec.LogPos) error
 	// Databases handles creation, attachment and detachment.
@@ -56,7 +57,10 @@ type Redo struct {
 	// order, the same way each time.
 	Workers int
 
-	Losers  map[logrec.TxID]*Loser
+	Losers map[logrec.TxID]*Loser
+	// Left are losers whose number a later transaction has: they were left open for the sake of a
+	// database that was lost.
+	Left    []*Loser
 	MaxTx   logrec.TxID
 	TimeMS  int64 // of the last commit
 	Deletes []Delete
@@ -155,7 +159,7 @@ func (r *Redo) record(rec wal.Record) error {
 		}
 		r.MaxTx = max(r.MaxTx, c.Tx)
 		r.TimeMS = max(r.TimeMS, c.TimeMS)
-		delete(r.Losers, c.Tx)
+		r.ended(c)
 		return nil
 	case logrec.TypeStream:
 		var s logrec.StreamRec
@@ -180,10 +184,40 @@ func (r *Redo) record(rec wal.Record) error {
 	return fmt.Errorf("record type %d is unknown: the log was written by a newer version", rec.Type)
 }
 
-// seen notes a record of a transaction.
-func (r *Redo) seen(tx logrec.TxID, pos logrec.LogPos) {
+// ended notes the end of a transaction.
+func (r *Redo) ended(c logrec.CommitRec) {
+	for i, l := range r.Left {
+		if l.Tx == c.Tx && l.Last == c.Prev {
+			r.Left = slices.Delete(r.Left, i, i+1)
+			return
+		}
+	}
+	delete(r.Losers, c.Tx)
+}
+
+// All are the transactions without an end.
+func (r *Redo) All() []*Loser {
+	list := slices.Clone(r.Left)
+	for _, l := range r.Losers {
+		list = append(list, l)
+	}
+	return list
+}
+
+// seen notes a record of a transaction. prev is the one before it.
+func (r *Redo) seen(tx logrec.TxID, prev, pos logrec.LogPos) {
 	r.MaxTx = max(r.MaxTx, tx)
+	for _, l := range r.Left {
+		if l.Tx == tx && l.Last == prev {
+			l.Last = pos
+			return
+		}
+	}
 	l := r.Losers[tx]
+	if l != nil && prev == 0 {
+		r.Left = append(r.Left, l)
+		l = nil
+	}
 	if l == nil {
 		l = &Loser{Tx: tx, First: pos}
 		r.Losers[tx] = l
@@ -199,7 +233,7 @@ func (r *Redo) node(rec wal.Record) error {
 	if n.Type() != rec.Type {
 		return fmt.Errorf("operation %d in a record of type %d", n.Op, rec.Type)
 	}
-	r.seen(n.Tx, rec.Pos)
+	r.seen(n.Tx, n.Prev, rec.Pos)
 	if n.Op == logrec.NodeFlagDelete && len(r.Deletes) < maxDeletes {
 		r.Deletes = append(r.Deletes, Delete{n.DB, n.Obj, append([]byte(nil), n.Key...)})
 	}
@@ -219,7 +253,7 @@ func (r *Redo) macro(rec wal.Record) error {
 		return err
 	}
 	if t != nil {
-		r.seen(t.Tx, rec.Pos)
+		r.seen(t.Tx, t.Prev, rec.Pos)
 	}
 	return logrec.EachMacroPage(rec.Payload, func(m logrec.MacroPage) error {
 		c := change{
@@ -258,7 +292,7 @@ const growStep = 256
 
 // page applies one record to one page if the page has not seen it.
 func (g *pager) page(c *change, n *logrec.NodeRec) error {
-	f := g.target.File(c.db)
+	f := g.target.File(c.db, c.pos)
 	if f == nil {
 		return nil
 	}

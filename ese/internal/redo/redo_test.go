@@ -66,7 +66,7 @@ func (w *world) End() logrec.LogPos {
 }
 
 // File, Stream and Databases make it redo's target.
-func (w *world) File(logrec.DBID) *cache.File {
+func (w *world) File(_ logrec.DBID, _ logrec.LogPos) *cache.File {
 	if w.left {
 		return nil
 	}
@@ -306,6 +306,7 @@ func (w *world) undo(rng *rand.Rand, cut bool) *world {
 	clrs := 0
 	u := &Undoer{
 		Log: w.log, NowMS: func() int64 { return 1 },
+		Lost: func(logrec.DBID) bool { return false },
 		Read: func(pos logrec.LogPos) (wal.Record, error) {
 			if left--; left < 0 {
 				return wal.Record{}, errCut
@@ -318,7 +319,7 @@ func (w *world) undo(rng *rand.Rand, cut bool) *world {
 		},
 	}
 	w.env.Recovering.Store(true)
-	err = u.Undo(r.Losers)
+	err = u.Undo(r.All())
 	if err != nil && !errors.Is(err, errCut) {
 		w.t.Fatal(err)
 	}

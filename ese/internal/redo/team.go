@@ -249,7 +249,7 @@ func (t *team) fetcher() {
 			return
 		case pages := <-t.fetch:
 			for _, p := range pages {
-				if f := t.target.File(p.db); f != nil && p.no <= f.Pages() {
+				if f := t.target.File(p.db, ^logrec.LogPos(0)); f != nil && p.no <= f.Pages() {
 					t.cache.Prefetch(f, p.no)
 				}
 			}

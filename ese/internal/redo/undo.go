@@ -20,15 +20,15 @@ type Undoer struct {
 	Tree func(rec *logrec.NodeRec) (*btree.Tree, error)
 	// FreeTree gives a tree's pages back and logs rec with it. It returns the position.
 	FreeTree func(rec *logrec.TreeRec) (logrec.LogPos, error)
-	NowMS    func() int64
+	// Lost tells that a database is not there but may come back: what a transaction did to it is left,
+	// and so is the transaction's end, for the redo that has the database.
+	Lost  func(db logrec.DBID) bool
+	NowMS func() int64
 }
 
 // Undo takes the losers back, one after the other, newest first.
-func (u *Undoer) Undo(losers map[logrec.TxID]*Loser) error {
-	list := make([]*Loser, 0, len(losers))
-	for _, l := range losers {
-		list = append(list, l)
-	}
+func (u *Undoer) Undo(losers []*Loser) error {
+	list := slices.Clone(losers)
 	slices.SortFunc(list, func(a, b *Loser) int { return cmp.Compare(b.Last, a.Last) })
 	for _, l := range list {
 		if err := u.undoOne(l); err != nil {
@@ -39,33 +39,65 @@ func (u *Undoer) Undo(losers map[logrec.TxID]*Loser) error {
 }
 
 func (u *Undoer) undoOne(l *Loser) error {
-	tx := &version.Tx{ID: l.Tx, Last: l.Last}
+	w := walk{tx: &version.Tx{ID: l.Tx, Last: l.Last}, back: make(map[logrec.DBID]logrec.LogPos)}
+	tx := w.tx
 	tx.Logged(l.First)
 	for pos := l.Last; pos != 0; {
 		rec, err := u.Read(pos)
 		if err != nil {
 			return fmt.Errorf("read the record at %v: %w", pos, err)
 		}
-		if pos, err = u.step(tx, rec); err != nil {
+		if pos, err = u.step(&w, rec); err != nil {
 			return err
 		}
+	}
+	if w.left {
+		return nil
 	}
 	c := logrec.CommitRec{Tx: tx.ID, Prev: tx.Last, TimeMS: u.NowMS()}
 	_, _, err := u.Log.AppendReserved(0, logrec.TypeRollback, c.Append(nil))
 	return err
 }
 
-// step takes one record back and returns the next to take back.
-func (u *Undoer) step(tx *version.Tx, rec wal.Record) (logrec.LogPos, error) {
+// walk is the way back along the records of a transaction. Every record is looked at, since what a
+// compensation says holds for its own database: another one may not have been there when it was made.
+type walk struct {
+	tx *version.Tx
+	// back has, for each database that has compensations, the newest record that none covers.
+	back map[logrec.DBID]logrec.LogPos
+	left bool // a change of a lost database
+}
+
+// covered tells that a record has been taken back.
+func (w *walk) covered(db logrec.DBID, pos logrec.LogPos) bool {
+	back, ok := w.back[db]
+	return ok && pos > back
+}
+
+// compensated notes a compensation.
+func (w *walk) compensated(db logrec.DBID, pos, next logrec.LogPos) {
+	if !w.covered(db, pos) {
+		w.back[db] = next
+	}
+}
+
+// step takes one record back and returns the one before it.
+func (u *Undoer) step(w *walk, rec wal.Record) (logrec.LogPos, error) {
 	if rec.Type == logrec.TypeMacro {
 		t, err := logrec.MacroTree(rec.Payload)
 		if err != nil || t == nil {
 			return 0, fmt.Errorf("record at %v is not the transaction's: %w", rec.Pos, err)
 		}
-		if t.CLR {
-			return t.UndoNext, nil
+		switch {
+		case t.CLR:
+			w.compensated(t.DB, rec.Pos, t.UndoNext)
+		case w.covered(t.DB, rec.Pos):
+		case u.Lost(t.DB):
+			w.left = true
+		default:
+			return t.Prev, u.undoTree(w.tx, *t)
 		}
-		return t.Prev, u.undoTree(tx, *t)
+		return t.Prev, nil
 	}
 	var n logrec.NodeRec
 	if rec.Type != logrec.TypeNode && rec.Type != logrec.TypeDelta {
@@ -74,8 +106,15 @@ func (u *Undoer) step(tx *version.Tx, rec wal.Record) (logrec.LogPos, error) {
 	if err := n.Decode(rec.Payload); err != nil {
 		return 0, err
 	}
-	if n.CLR {
-		return n.UndoNext, nil
+	switch {
+	case n.CLR:
+		w.compensated(n.DB, rec.Pos, n.UndoNext)
+		return n.Prev, nil
+	case w.covered(n.DB, rec.Pos):
+		return n.Prev, nil
+	case u.Lost(n.DB):
+		w.left = true
+		return n.Prev, nil
 	}
 	// The payload's memory may be reused while pages are read; the record must last.
 	n.Key, n.Data = slices.Clone(n.Key), slices.Clone(n.Data)
@@ -84,7 +123,7 @@ func (u *Undoer) step(tx *version.Tx, rec wal.Record) (logrec.LogPos, error) {
 	if err != nil || t == nil {
 		return n.Prev, err
 	}
-	return n.Prev, t.UndoRecord(tx, &n)
+	return n.Prev, t.UndoRecord(w.tx, &n)
 }
 
 func (u *Undoer) undoTree(tx *version.Tx, t logrec.TreeRec) error {
