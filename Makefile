@@ -10,7 +10,7 @@ SEEDS    ?= 1000
 FUZZTIME ?= 20s
 BENCH    ?= .
 
-.PHONY: all build run test check race crash drill mutants kill killbackup soak cold memory fuzz bench enginebench mailbench clean
+.PHONY: all build run test check race crash drill mutants kill killbackup soak cold backupbench memory fuzz bench enginebench mailbench clean
 
 all: build
 
@@ -70,6 +70,11 @@ soak:
 COLD_GB ?= 10
 cold:
 	$(GO) test -count=1 -timeout 3h -v ./test/cold -args -gb $(COLD_GB)
+
+# What backup and restore cost beside delivery and dd, with a store of BACKUP_GB.
+BACKUP_GB ?= 3
+backupbench:
+	$(GO) test -count=1 -timeout 2h -v ./test/backupbench -args -gb $(BACKUP_GB)
 
 # Messages of 200 MiB, fifty of 50 MiB at once, a thousand idle connections.
 memory:

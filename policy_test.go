@@ -51,7 +51,7 @@ func importOrder() [][]string {
 		{"server"},
 		{"cmd/eseutil", "cmd/pillarbox"},
 		{"test/program"},
-		{"test/cold", "test/cost", "test/interop", "test/kill", "test/mutants", "test/soak"},
+		{"test/backupbench", "test/cold", "test/cost", "test/interop", "test/kill", "test/mutants", "test/soak"},
 	}
 }
 

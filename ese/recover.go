@@ -309,6 +309,9 @@ func (rt *redoTarget) Databases(typ logrec.Type, rec logrec.DBRec, pos logrec.Lo
 		return nil
 	}
 	// The detachment was logged after all its pages were written: finish it.
+	if err := rt.lengthen(db); err != nil {
+		return err
+	}
 	if err := db.stream.WriteAll(); err != nil {
 		return err
 	}
