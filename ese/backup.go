@@ -499,6 +499,9 @@ func (in *Instance) pinCheckpoint() (*wal.Checkpoint, error) {
 		return nil, err
 	}
 	in.pinned = cp.Pos.Generation()
+	cp.Attachments = slices.DeleteFunc(cp.Attachments, func(a wal.Attachment) bool {
+		return in.lost[logrec.DBID(a.DBID)] != nil // the set will not hold it
+	})
 	return cp, nil
 }
 

@@ -8,12 +8,12 @@ import (
 	"pillarbox/ese/internal/wal"
 )
 
-// A database whose file is missing when its group is recovered is lost, with
-// Options.IgnoreMissing: the others go on. It stays in the checkpoint with its number, which nobody
-// else gets, and no log is removed, so that both ways back stay open: the file is there again when the
-// group is opened next, and redo begins where its header says; or RestoreDatabase brings one of a
-// backup to the end of the log. A transaction that had changes of it and was taken back in the others
-// gets no end in the log, so that either of them takes its changes back there too.
+// A database whose file is missing when its group is recovered is lost, with Options.IgnoreMissing:
+// the others go on. It stays in the checkpoint with its number, which nobody else gets, and no log is
+// removed, so that both ways back stay open: the file is there again when the group is opened next, and
+// redo begins where its header says; or RestoreDatabase brings one of a backup to the end of the log.
+// A transaction that had changes of it and was taken back in the others gets no end in the log, so that
+// either of them takes its changes back there too.
 
 // ErrDatabaseLost: the file of a database was missing when its group was opened.
 var ErrDatabaseLost = errors.New("the database was missing when its storage group was opened: " +

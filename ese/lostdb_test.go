@@ -47,6 +47,21 @@ func copyDisk(t *testing.T, to, from *vfs.Mem, dst, src string) {
 
 var lostFiles = []string{"/data/b.edb", "/data/b.stm", "/data/b.dw", "/data/b.jfm"}
 
+// restoreWithout makes a backup while a database is lost, and restores it.
+func restoreWithout(t *testing.T, b *twoBooks, mem *vfs.Mem, dir string) {
+	t.Helper()
+	info, err := b.in.Backup(t.Context(), ese.BackupOptions{
+		Kind: ese.BackupCopy, Sink: folderSink{mem, dir + "/set"},
+	})
+	must(t, err)
+	o := ese.Options{Dir: dir, FS: mem, CacheBytes: 256 << 10}
+	_, err = ese.Restore(t.Context(), ese.RestoreOptions{
+		Info: *info, Set: dir + "/set", Options: o,
+	})
+	must(t, err)
+	esetest.Check(t, mem, dir+"/a.edb")
+}
+
 // TestLostDatabase loses one database of two in a crash, with a transaction open in both. The other
 // goes on, over crashes and clean ends, and a third one comes and goes. Then the file is there again,
 // or comes from the backup: it has what was committed in it, and nothing of what was open.
@@ -106,6 +121,9 @@ func lostDatabase(t *testing.T, seed uint64) {
 		more += n
 		_, _, _, err := numbers(b.in, "c.edb")
 		must(t, err)
+		if rng.IntN(3) == 0 {
+			restoreWithout(t, b, mem, fmt.Sprint("/w", more))
+		}
 		if rng.IntN(2) == 0 {
 			crash()
 		} else {
