@@ -13,8 +13,11 @@ func (in *Instance) Archived(next uint32, keep int64) error {
 	}
 	in.stepMu.Lock()
 	defer in.stepMu.Unlock()
-	in.logTight.Store(false)
-	in.archived, in.archiveKeep = max(in.archived, next), keep
+	if next > in.archived {
+		in.archived = next
+		in.logTight.Store(false)
+	}
+	in.archiveKeep = keep
 	return in.removeLogs(0)
 }
 

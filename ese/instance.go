@@ -69,7 +69,7 @@ type Instance struct {
 	removed uint32 // generations below it were removed; guarded by stepMu
 	pinned  uint32 // a running backup needs the log from there on; 0 = none; guarded by stepMu
 	// An archive has the generations below archived; those below letGo stay for it only. Both are
-	// guarded by stepMu. logTight: a reserve file was used since Archived was called.
+	// guarded by stepMu. logTight: a reserve file was used since the archive last took something.
 	archived, letGo uint32
 	archiveKeep     int64 // guarded by stepMu
 	logTight        atomic.Bool

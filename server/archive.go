@@ -6,116 +6,207 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
+	"pillarbox/archive"
 	"pillarbox/backup"
 	"pillarbox/ese"
-	"pillarbox/ese/vfs"
 )
 
-// The archive of a storage group holds its log beside the machine's own disk: each finished
-// generation once, and the current one again and again. Each log stream has a folder.
+// The archive of a storage group holds its log beside the machine's own disk (package archive): each
+// finished generation once, and the current one again and again.
 
-// archiver copies the log of a Core. One goroutine uses it.
+// archiver copies the log of an instance. One goroutine uses it.
 type archiver struct {
-	c    *Core
-	g    *GroupConfig
-	in   *ese.Instance
-	dir  string // of the stream
-	next uint32 // first generation that is not archived yet; 0 is not known
-	last ese.LogPos
-}
-
-// archiveFolder is the folder of a log stream in an archive.
-func archiveFolder(root, stream string) string {
-	return filepath.Join(root, stream[:min(len(stream), 24)])
+	c      *Core
+	g      *GroupConfig
+	in     *ese.Instance
+	stream *archive.Stream
+	next   uint32 // first generation that is not archived yet; 0 is not known
+	last   ese.LogPos
 }
 
 // newArchiver archives the log of a group that is mounted.
 func newArchiver(c *Core, g *GroupConfig) (*archiver, error) {
+	in, err := c.instance(g)
+	if err != nil {
+		return nil, err
+	}
+	store, err := c.cfg.openArchive(g.Archive)
+	if err != nil {
+		return nil, err
+	}
+	return &archiver{c: c, g: g, in: in, stream: archive.NewStream(store, in.LogSignature())}, nil
+}
+
+// instance is that of a group, if it is mounted.
+func (c *Core) instance(g *GroupConfig) (*ese.Instance, error) {
 	group, err := c.store.Group(g.Name)
 	if err != nil {
 		return nil, err
 	}
-	in, err := group.Instance()
-	if err != nil {
-		return nil, err
-	}
-	return &archiver{c: c, g: g, in: in, dir: archiveFolder(g.Archive, in.LogSignature())}, nil
+	return group.Instance()
 }
 
-// keepArchive copies the log of a group until ctx ends. A group that was mounted again is another
-// instance, perhaps with another log stream.
+// keepArchive copies the log of a group until ctx ends.
 func (c *Core) keepArchive(ctx context.Context, g *GroupConfig) {
 	t := time.NewTicker(time.Duration(g.ArchiveEvery))
 	defer t.Stop()
 	var a *archiver
-	down := false
 	for {
-		now, err := newArchiver(c, g)
-		if err == nil && (a == nil || a.in != now.in) {
-			a = now
-		}
-		if err == nil {
-			err = a.step()
-		}
-		c.backups.archived(g.Name, err, time.Now())
-		if (err != nil) != down {
-			if down = err != nil; down {
-				c.logger.Error("log not archived", "group", g.Name, "err", err)
-			} else {
-				c.logger.Info("log archived again", "group", g.Name)
-			}
-		}
+		a = c.archive(ctx, g, a)
 		select {
 		case <-ctx.Done():
+			if a != nil {
+				a.stream.Store.Close()
+			}
 			return
 		case <-t.C:
 		}
 	}
 }
 
-// step copies what is new.
-func (a *archiver) step() error {
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
-		return err
+// archive copies what is new, and says so when that begins or ceases to fail. It goes on with a
+// unless the group was mounted again, which is another instance and perhaps another log stream. After
+// an error everything begins anew, keys and certificates too.
+func (c *Core) archive(ctx context.Context, g *GroupConfig, a *archiver) *archiver {
+	begun := time.Now()
+	in, err := c.instance(g)
+	if a != nil && a.in != in {
+		a.stream.Store.Close()
+		a = nil
 	}
+	if err == nil && a == nil {
+		a, err = newArchiver(c, g)
+	}
+	if err == nil {
+		err = a.step(ctx)
+	}
+	if ctx.Err() != nil {
+		return a
+	}
+	turned, nerr := c.backups.archived(g.Name, a.note(), err, begun)
+	switch {
+	case turned && err != nil:
+		c.logger.Error("log not archived: it stays here meanwhile, up to a limit", "group", g.Name,
+			"archive", g.Archive, "keep", g.keepForArchive(), "err", err)
+	case turned:
+		c.logger.Info("log archived again", "group", g.Name, "archive", g.Archive)
+	}
+	if nerr != nil {
+		c.logger.Error("state of the archive not noted", "err", nerr)
+	}
+	if err != nil && a != nil {
+		a.stream.Store.Close()
+		return nil
+	}
+	return a
+}
+
+// note is how far the archive is.
+func (a *archiver) note() (n NotedArchive) {
+	if a != nil {
+		n.Stream, n.Next, n.Pos = a.in.LogSignature(), a.next, a.last
+	}
+	return n
+}
+
+// step copies what is new.
+func (a *archiver) step(ctx context.Context) error {
 	if a.next == 0 {
-		next, err := a.first()
+		next, err := a.first(ctx)
 		if err != nil {
 			return err
 		}
 		a.next = next
 	}
+	if err := a.release(); err != nil {
+		return err
+	}
 	durable := a.in.Durable()
-	for ; a.next < durable.Generation(); a.next++ {
-		if err := a.copy(a.next, logName(a.next)); err != nil {
+	for a.next < durable.Generation() {
+		if err := a.copyClosed(ctx); err != nil {
 			return err
 		}
 	}
 	if durable == a.last {
 		return nil
 	}
-	if err := a.copy(durable.Generation(), logBase+".log"); err != nil {
+	var b bytes.Buffer
+	err := a.in.CopyLog(durable.Generation(), &b)
+	if err == nil {
+		err = a.stream.PutCurrent(ctx, b.Bytes(), durable.Offset())
+	}
+	if err == nil {
+		a.last = durable
+	}
+	return err
+}
+
+// release lets the log go that is in the archive.
+func (a *archiver) release() error {
+	return a.in.Archived(a.next, a.g.keepForArchive())
+}
+
+// copyClosed archives the next closed generation, and lets it go.
+func (a *archiver) copyClosed(ctx context.Context) error {
+	var b bytes.Buffer
+	err := a.in.CopyLog(a.next, &b)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ese.ErrMissingLog) {
+		return a.skip(err)
+	}
+	if err == nil {
+		err = a.stream.Put(ctx, a.next, b.Bytes())
+	}
+	if err != nil {
 		return err
 	}
-	a.last = durable
+	a.next++
+	a.c.backups.archiving(a.g.Name, a.note())
+	return a.release()
+}
+
+// skip goes on behind log that went before it was archived.
+func (a *archiver) skip(cause error) error {
+	here, err := a.here()
+	if err != nil {
+		return err
+	}
+	from := a.next
+	a.next = a.in.Durable().Generation()
+	for _, gen := range here {
+		if gen > from {
+			a.next = gen
+			break
+		}
+	}
+	if a.next <= from {
+		return cause
+	}
+	a.gap(from, a.next-1)
 	return nil
 }
 
-func logName(gen uint32) string { return fmt.Sprintf("%s%08X.log", logBase, gen) }
+// gap tells of log that the archive will never have.
+func (a *archiver) gap(from, to uint32) {
+	a.c.logger.Error("the archive has a gap: log went before it was archived; make a full backup",
+		"group", a.g.Name, "from", from, "to", to)
+	a.c.archiveGaps.Store(a.g.Name, to+1)
+}
+
+// here are the closed generations that lie in the log folder.
+func (a *archiver) here() ([]uint32, error) {
+	names, err := archive.Folder(a.g.LogDir).List(context.Background(), "")
+	return archive.Generations(names), err
+}
 
 // first is the generation to begin with: after the newest in the archive, or the oldest left.
-func (a *archiver) first() (uint32, error) {
-	there, err := generations(a.dir)
+func (a *archiver) first(ctx context.Context) (uint32, error) {
+	there, err := a.stream.Generations(ctx)
 	if err != nil {
 		return 0, err
 	}
-	here, err := generations(a.g.LogDir)
+	here, err := a.here()
 	if err != nil {
 		return 0, err
 	}
@@ -125,76 +216,52 @@ func (a *archiver) first() (uint32, error) {
 	}
 	if n := len(there); n > 0 {
 		if there[n-1]+1 < next {
-			a.c.logger.Warn("the archive has a gap: log went before it was archived",
-				"from", there[n-1]+1, "to", next-1)
+			a.gap(there[n-1]+1, next-1)
 		}
 		next = max(next, there[n-1]+1)
 	}
 	return next, nil
 }
 
-// generations are the numbers of the closed log files in a folder, ascending.
-func generations(dir string) (gens []uint32, err error) {
-	entries, err := os.ReadDir(dir) // sorted, and so are the numbers
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		digits := strings.TrimSuffix(strings.TrimPrefix(e.Name(), logBase), ".log")
-		n, err := strconv.ParseUint(digits, 16, 32)
-		if err == nil && e.Name() == logName(uint32(n)) {
-			gens = append(gens, uint32(n))
-		}
-	}
-	return gens, nil
-}
-
-// copy puts a generation into the archive, whole or not at all.
-func (a *archiver) copy(gen uint32, name string) error {
-	var b bytes.Buffer
-	err := a.in.CopyLog(gen, &b)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ese.ErrMissingLog) {
-		a.c.logger.Warn("the archive has a gap: log went before it was archived", "generation", gen)
-		return nil
-	}
-	if err == nil {
-		err = replaceFile(filepath.Join(a.dir, name), b.Bytes(), 0o600)
-	}
-	if err == nil {
-		err = vfs.OS().SyncDir(a.dir)
-	}
-	return err
-}
-
 // pruneArchive removes the log that no backup in the folder needs: what is older than the oldest
 // set with databases of its stream. A stream without sets stays.
-func pruneArchive(root, sets string) error {
+func pruneArchive(ctx context.Context, store archive.Store, sets string) error {
 	s, err := backup.OpenShelf(sets)
 	if err != nil {
 		return err
 	}
 	low := map[string]uint32{}
 	for _, x := range s.Sets {
-		dir := archiveFolder(root, x.Engine.LogSignature)
-		if l, ok := low[dir]; x.HasDatabases() && (!ok || x.Engine.Low < l) {
-			low[dir] = x.Engine.Low
+		sign := x.Engine.LogSignature
+		if l, ok := low[sign]; x.HasDatabases() && (!ok || x.Engine.Low < l) {
+			low[sign] = x.Engine.Low
 		}
 	}
-	for dir, l := range low {
-		gens, err := generations(dir)
-		if errors.Is(err, fs.ErrNotExist) {
+	for sign, l := range low {
+		if _, err := archive.NewStream(store, sign).RemoveBelow(ctx, l); err != nil {
+			return fmt.Errorf("prune the archive %s: %w", store, err)
+		}
+	}
+	return nil
+}
+
+// pruneArchives prunes those of the config, each once.
+func (c *Config) pruneArchives(ctx context.Context, sets string) error {
+	done := map[string]bool{"": true}
+	for i := range c.Groups {
+		place := c.Groups[i].Archive
+		if done[place] {
 			continue
 		}
+		done[place] = true
+		store, err := c.openArchive(place)
 		if err != nil {
 			return err
 		}
-		for _, gen := range gens {
-			if gen >= l {
-				break
-			}
-			if err := os.Remove(filepath.Join(dir, logName(gen))); err != nil {
-				return err
-			}
+		err = pruneArchive(ctx, store, sets)
+		store.Close()
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"pillarbox/archive"
 	"pillarbox/ese"
 )
 
@@ -37,7 +39,7 @@ func TestArchiveCoversTheLossOfTheMachine(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	gens, err := generations(archiveFolder(g.Archive, stream))
+	gens, err := closedIn(g.Archive, stream)
 	if err != nil || len(gens) < 3 {
 		t.Fatal(gens, err)
 	}
@@ -71,9 +73,14 @@ func TestArchiveCoversTheLossOfTheMachine(t *testing.T) {
 	}
 }
 
+// closedIn are the generations of a stream in an archive.
+func closedIn(root, stream string) ([]uint32, error) {
+	return archive.NewStream(archive.Folder(root), stream).Generations(context.Background())
+}
+
 func step(t *testing.T, a *archiver) {
 	t.Helper()
-	if err := a.step(); err != nil {
+	if err := a.step(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -100,11 +107,11 @@ func TestArchiveGoesOnAndIsPruned(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		dir := a.dir
+		stream := a.in.LogSignature()
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-		gens, err := generations(dir)
+		gens, err := closedIn(g.Archive, stream)
 		if err != nil || !slices.IsSorted(gens) || int(gens[len(gens)-1]-gens[0]) != len(gens)-1 {
 			t.Fatalf("round %d: %v, %v", round, gens, err)
 		}
@@ -116,14 +123,14 @@ func TestArchiveGoesOnAndIsPruned(t *testing.T) {
 	if _, err := PruneBackups(sets, "1", false, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := pruneArchive(g.Archive, sets); err != nil {
+	if err := cfg.pruneArchives(t.Context(), sets); err != nil {
 		t.Fatal(err)
 	}
 	dirs, err := os.ReadDir(g.Archive)
 	if err != nil || len(dirs) != 1 {
 		t.Fatal(dirs, err)
 	}
-	gens, err := generations(filepath.Join(g.Archive, dirs[0].Name()))
+	gens, err := closedIn(g.Archive, dirs[0].Name())
 	if err != nil {
 		t.Fatal(err)
 	}

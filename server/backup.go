@@ -120,6 +120,11 @@ func (c *Core) addServerFiles(s *backup.Stream) error {
 			add("tls/"+filepath.Base(at), at)
 		}
 	}
+	for _, at := range []string{c.cfg.S3.Credentials, c.cfg.S3.CA} {
+		if at != "" {
+			add("s3/"+filepath.Base(at), at)
+		}
+	}
 	add(accountsName, filepath.Join(c.cfg.Dir, accountsName))
 	for name, at := range files {
 		text, err := os.ReadFile(at)
@@ -190,7 +195,7 @@ type GroupBackups struct {
 	Last map[ese.BackupKind]NotedBackup `json:"last,omitempty"`
 	// Failure is the last scheduled backup if it failed.
 	Failure *NotedFailure `json:"failure,omitempty"`
-	// Archive is the state of the archive, which is not kept in the file.
+	// Archive is the state of the archive. The file has it as it was when it last turned.
 	Archive *NotedArchive `json:"archive,omitempty"`
 }
 
@@ -217,10 +222,18 @@ type NotedFailure struct {
 	Reason string         `json:"reason"`
 }
 
-// NotedArchive says since when the log is not archived, or that it is.
+// NotedArchive says how far the archive of a group is, and since when it fails.
 type NotedArchive struct {
-	At     time.Time `json:"at"` // of the last success
+	// At is when the archive last had all log, zero for never.
+	At time.Time `json:"at"`
+	// Since is when it began to fail, and Reason why.
+	Since  time.Time `json:"since,omitzero"`
 	Reason string    `json:"reason,omitempty"`
+	// Next is the first closed generation of Stream that it lacks, Pos up to where it has log. Next is 0
+	// when nobody could ask it yet.
+	Stream string     `json:"stream,omitempty"`
+	Next   uint32     `json:"next,omitempty"`
+	Pos    ese.LogPos `json:"pos,omitempty"`
 }
 
 // HeldBackup is one that was made and not confirmed.
@@ -237,6 +250,8 @@ type NotedBackup struct {
 	Ended  time.Time `json:"ended"`
 	// Reaches is the moment that the set by itself leads to.
 	Reaches time.Time `json:"reaches"`
+	// Low is the first generation of log in it.
+	Low uint32 `json:"low,omitempty"`
 }
 
 // NotedDrill is a restore drill and how it ended.
@@ -277,25 +292,11 @@ func (b *backupNotes) change(edit func(*BackupNotes)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	edit(&b.n)
-	kept := b.n.withoutArchives()
-	text, err := json.MarshalIndent(&kept, "", "  ")
+	text, err := json.MarshalIndent(&b.n, "", "  ")
 	if err != nil {
 		return err
 	}
 	return replaceFile(b.path, append(text, '\n'), 0o600)
-}
-
-// withoutArchives is what is kept in the file.
-func (n BackupNotes) withoutArchives() BackupNotes {
-	n.Archive = nil
-	groups := n.Groups
-	n.Groups = make(map[string]*GroupBackups, len(groups))
-	for name, g := range groups {
-		kept := *g
-		kept.Archive = nil
-		n.Groups[name] = &kept
-	}
-	return n
 }
 
 func (b *backupNotes) hold(id, group string, info *ese.BackupInfo) error {
@@ -329,7 +330,9 @@ func (b *backupNotes) confirmed(id string, held HeldBackup) error {
 		if g.Last == nil {
 			g.Last = map[ese.BackupKind]NotedBackup{}
 		}
-		g.Last[info.Kind] = NotedBackup{id, info.LogSignature, info.Ended, backup.Reaches(info)}
+		g.Last[info.Kind] = NotedBackup{
+			id, info.LogSignature, info.Ended, backup.Reaches(info), info.Low,
+		}
 	})
 }
 
@@ -346,19 +349,46 @@ func (b *backupNotes) attempted(
 	})
 }
 
-// archived notes how an attempt to archive the log of a group ended.
-func (b *backupNotes) archived(group string, failure error, now time.Time) {
+// archived notes how an attempt to archive the log of a group ended that began at a time. turned tells
+// that it was otherwise before; only then the file is written.
+func (b *backupNotes) archived(
+	group string, next NotedArchive, failure error, begun time.Time,
+) (turned bool, err error) {
+	edit := func(n *BackupNotes) {
+		g := n.of(group, b.first)
+		old := g.Archive
+		if old == nil {
+			old = &NotedArchive{}
+		}
+		next.At = begun
+		if failure != nil {
+			next.At, next.Since, next.Reason = old.At, old.Since, failure.Error()
+			if next.Next == 0 {
+				next.Stream, next.Next, next.Pos = old.Stream, old.Next, old.Pos
+			}
+			if old.Reason == "" {
+				next.Since = begun
+			}
+		}
+		turned = g.Archive == nil && failure != nil || (old.Reason == "") != (failure == nil)
+		g.Archive = &next
+	}
+	b.mu.Lock()
+	edit(&b.n)
+	b.mu.Unlock()
+	if turned {
+		err = b.change(func(*BackupNotes) {})
+	}
+	return turned, err
+}
+
+// archiving notes how far the archive is.
+func (b *backupNotes) archiving(group string, how NotedArchive) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	g := b.n.of(group, b.first)
-	next := NotedArchive{At: now}
-	if failure != nil {
-		next = NotedArchive{Reason: failure.Error()}
-		if g.Archive != nil {
-			next.At = g.Archive.At
-		}
+	if a := b.n.of(group, b.first).Archive; a != nil {
+		a.Stream, a.Next, a.Pos = how.Stream, how.Next, how.Pos
 	}
-	g.Archive = &next
 }
 
 // notes is a copy for the status.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"pillarbox/archive"
 	"pillarbox/storage"
 )
 
@@ -51,6 +52,7 @@ type Config struct {
 	Log      LogConfig      `toml:"log"`
 	Backup   BackupConfig   `toml:"backup"`
 	Store    StoreConfig    `toml:"store"`
+	S3       S3Config       `toml:"s3"`
 	Groups   []GroupConfig  `toml:"group"`
 
 	path string
@@ -105,9 +107,11 @@ type GroupConfig struct {
 	Dir       string   `toml:"dir"`
 	LogDir    string   `toml:"log_dir"`
 	Databases []string `toml:"databases"`
-	// Archive is a folder to which the log is copied, ArchiveEvery how often the current one.
-	Archive      string   `toml:"archive"`
-	ArchiveEvery Duration `toml:"archive_every"`
+	// Archive is a folder or s3://BUCKET/PREFIX to which the log is copied, ArchiveEvery how often the
+	// current one, ArchiveKeep how much log stays here while the archive does not take it.
+	Archive      string      `toml:"archive"`
+	ArchiveEvery Duration    `toml:"archive_every"`
+	ArchiveKeep  ArchiveKeep `toml:"archive_keep"`
 
 	CacheBytes           int64 `toml:"cache_bytes"`
 	StreamBytes          int64 `toml:"stream_bytes"`
@@ -262,7 +266,7 @@ func (c *Config) setDefaults() {
 	}
 	for _, p := range []*string{
 		&c.TLS.Cert, &c.TLS.Key, &c.TLS.CA, &c.Log.File, &c.Backup.To,
-		&c.Backup.DrillIdentity,
+		&c.Backup.DrillIdentity, &c.S3.Credentials, &c.S3.CA,
 	} {
 		*p = absolute(home, *p, "")
 	}
@@ -276,7 +280,9 @@ func (c *Config) setDefaults() {
 		setString(&g.Name, "store")
 		g.Dir = absolute(c.Dir, g.Dir, g.Name)
 		g.LogDir = absolute(c.Dir, g.LogDir, g.Dir)
-		g.Archive = absolute(c.Dir, g.Archive, "")
+		if !archive.IsBucket(g.Archive) {
+			g.Archive = absolute(c.Dir, g.Archive, "")
+		}
 		if g.ArchiveEvery == 0 {
 			g.ArchiveEvery = Duration(30 * time.Second)
 		}
@@ -336,7 +342,7 @@ func (c *Config) check() error {
 	if _, err := c.plaintextNetworks(); err != nil {
 		return err
 	}
-	if err := errors.Join(c.checkBackup(), c.Store.check()); err != nil {
+	if err := errors.Join(c.checkBackup(), c.Store.check(), c.S3.check()); err != nil {
 		return err
 	}
 	return c.Listen.check(c.TLS.Cert != "")

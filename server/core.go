@@ -29,8 +29,10 @@ type Core struct {
 	// logsGone has the generation below which the engine has let log go since the start, by
 	// storage group.
 	logsGone sync.Map
-	closing  context.Context // ends when backups have to
-	stop     context.CancelFunc
+	// archiveGaps has the generation below which log went that the archive has not, by group.
+	archiveGaps sync.Map
+	closing     context.Context // ends when backups have to
+	stop        context.CancelFunc
 
 	started time.Time
 }
@@ -82,7 +84,8 @@ func (g *GroupConfig) options(logger *slog.Logger) ese.Options {
 		Dir: g.Dir, LogDir: g.LogDir, GenerationBytes: g.GenerationBytes,
 		CacheBytes: g.CacheBytes, StreamBytes: g.StreamBytes, VersionBytes: g.VersionBytes,
 		CheckpointDepth: g.CheckpointDepthBytes, LogKeep: g.LogKeepBytes, Circular: g.Circular,
-		Computer: host, Logger: logger, Locate: func(name string) string {
+		ArchiveKeep: g.limitForArchive(),
+		Computer:    host, Logger: logger, Locate: func(name string) string {
 			return or(g.paths[name], name)
 		},
 	}

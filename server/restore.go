@@ -13,7 +13,6 @@ import (
 
 	"pillarbox/backup"
 	"pillarbox/ese"
-	"pillarbox/storage"
 )
 
 // RestoreOptions are the flags of restore.
@@ -26,8 +25,10 @@ type RestoreOptions struct {
 	// Time and Position are the moment to reach; both zero: the latest.
 	Time     time.Time
 	Position string
-	// Logs are further folders with log files.
+	// Logs are further folders with log files, and archives, s3://BUCKET/PREFIX too.
 	Logs []string
+	// IgnoreArchive leaves out the archive that the config names.
+	IgnoreArchive bool
 	// IgnoreLive leaves out the log that lies in the storage group's own folder.
 	IgnoreLive bool
 	// Plan says what would be reached and leaves everything as it was.
@@ -57,6 +58,8 @@ type restore struct {
 	logs []string
 	// sums are the hashes of files in the folders of sets, which the engine compares.
 	sums map[string]string
+	// archive is that of the machine that was lost.
+	archive string
 }
 
 // Restore brings a storage group of a config back, in place, or all of them. No server may run on
@@ -226,27 +229,13 @@ func (r *restore) sources(ctx context.Context) (set string, logs []string, err e
 		}
 		logs = append(logs, dir)
 	}
-	for _, dir := range append(slices.Clone(r.o.Logs), r.g.Archive) {
-		logs = append(logs, r.archived(dir)...)
+	archived, err := r.archives(ctx)
+	if err != nil {
+		return "", nil, err
 	}
+	logs = append(logs, archived...)
 	r.o.Say("Restoring from %s and %d sets that lead on from it.", r.base.ID, len(r.row.Logs))
 	return set, logs, nil
-}
-
-// archived is a folder with log files, and within it that of the log stream if it is an archive.
-func (r *restore) archived(dir string) (dirs []string) {
-	if dir == "" {
-		return nil
-	}
-	for _, d := range []string{dir, archiveFolder(dir, r.base.Engine.LogSignature)} {
-		if info, err := os.Stat(d); err == nil && info.IsDir() {
-			dirs = append(dirs, d)
-		}
-	}
-	if len(dirs) == 0 {
-		r.o.Say("There is no folder %s with log files.", dir)
-	}
-	return dirs
 }
 
 // folderOf is the folder of a set as the engine can read it: proven, or with the hashes that the
@@ -260,11 +249,8 @@ func (r *restore) folderOf(ctx context.Context, x *backup.Set) (string, error) {
 		maps.Copy(r.sums, sums)
 		return x.Dir, err
 	}
-	if r.scratch == "" {
-		var err error
-		if r.scratch, err = os.MkdirTemp(r.g.Dir, "unpacked-"); err != nil {
-			return "", err
-		}
+	if err := r.makeScratch(); err != nil {
+		return "", err
 	}
 	to := filepath.Join(r.scratch, x.ID)
 	return to, x.Unpack(ctx, to, "", r.keys, nil)
@@ -372,14 +358,8 @@ func allInto(ctx context.Context, dir string, parts []*restore) (string, error) 
 		return "", err
 	}
 	path := filepath.Join(dir, ConfigName)
-	if err := settleConfig(path); err != nil {
-		return "", err
-	}
-	cfg, err := LoadConfig(path)
+	cfg, err := settleInto(path, parts)
 	if err != nil {
-		return "", err
-	}
-	if err := storage.Settle(cfg.Dir); err != nil {
 		return "", err
 	}
 	all, err := cfg.layout()
@@ -401,7 +381,6 @@ func allInto(ctx context.Context, dir string, parts []*restore) (string, error) 
 		}
 	}
 	for _, r := range parts {
-		r.cfg = cfg
 		if err := r.prove(ctx); err != nil {
 			return "", err
 		}

@@ -82,8 +82,8 @@ func (c *Config) checkBackup() error {
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		all = all && g.Circular
-		if g.Circular && g.Archive != "" {
-			return fmt.Errorf("group %s: circular keeps no log: group.archive needs it", g.Name)
+		if err := g.checkArchive(); err != nil {
+			return fmt.Errorf("group %s: %w", g.Name, err)
 		}
 	}
 	if all && c.Backup.IncrementalEvery != 0 {
@@ -167,7 +167,7 @@ func (c *Core) scheduled(ctx context.Context, group string, kind ese.BackupKind)
 	if err == nil {
 		c.logger.Info("backup made", "id", res.ID, "bytes", res.Bytes, "took", time.Since(start))
 		if kind == ese.BackupFull && b.Keep != "" {
-			err = c.pruneScheduled(b)
+			err = c.pruneScheduled(ctx, b)
 		}
 	}
 	if ctx.Err() != nil {
@@ -182,15 +182,13 @@ func (c *Core) scheduled(ctx context.Context, group string, kind ese.BackupKind)
 }
 
 // pruneScheduled applies the retention rule to sets and archive.
-func (c *Core) pruneScheduled(b *BackupConfig) error {
+func (c *Core) pruneScheduled(ctx context.Context, b *BackupConfig) error {
 	gone, err := PruneBackups(b.To, b.Keep, false, time.Now())
 	for _, id := range gone {
 		c.logger.Info("backup removed: retention", "id", id)
 	}
-	for i := range c.cfg.Groups {
-		if a := c.cfg.Groups[i].Archive; err == nil && a != "" {
-			err = pruneArchive(a, b.To)
-		}
+	if err == nil {
+		err = c.cfg.pruneArchives(ctx, b.To)
 	}
 	if err != nil {
 		return fmt.Errorf("prune backups: %w", err)

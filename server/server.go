@@ -248,6 +248,7 @@ func (s *Server) guard(ctx context.Context) {
 	for i := range s.cfg.Groups {
 		if g := &s.cfg.Groups[i]; g.Archive != "" {
 			s.wg.Go(func() { s.core.keepArchive(ctx, g) })
+			s.wg.Go(func() { s.core.keepRoom(ctx, g) })
 		}
 	}
 	if s.cfg.Backup.To != "" {

@@ -25,10 +25,12 @@ func settleConfig(at string) error {
 	changed := drop(doc, "dir")
 	if t, ok := doc["tls"].(map[string]any); ok {
 		for _, key := range []string{"cert", "key", "ca"} {
-			old, _ := t[key].(string)
-			if want := path.Join("tls", filepath.Base(old)); old != "" && old != want {
-				t[key], changed = want, true
-			}
+			changed = moveInto(t, key, "tls") || changed
+		}
+	}
+	if t, ok := doc["s3"].(map[string]any); ok {
+		for _, key := range []string{"credentials", "ca"} {
+			changed = moveInto(t, key, "s3") || changed
 		}
 	}
 	if l, ok := doc["log"].(map[string]any); ok {
@@ -51,6 +53,17 @@ func settleConfig(at string) error {
 		return fmt.Errorf("the backup's config: %w", err)
 	}
 	return replaceFile(at, text, 0o600)
+}
+
+// moveInto makes a path that of a file in a folder of the backup.
+func moveInto(m map[string]any, key, folder string) bool {
+	old, _ := m[key].(string)
+	want := path.Join(folder, filepath.Base(old))
+	if old == "" || old == want {
+		return false
+	}
+	m[key] = want
+	return true
 }
 
 func drop(m map[string]any, key string) bool {

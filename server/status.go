@@ -34,6 +34,8 @@ type Status struct {
 	Databases []storage.DatabaseState `json:"databases"`
 
 	Backups BackupNotes `json:"backups"`
+	// Archives are how far those of the groups are that have one.
+	Archives []ArchiveState `json:"archives,omitempty"`
 	// Warnings are what endangers the way back.
 	Warnings []string `json:"warnings,omitempty"`
 
@@ -54,6 +56,7 @@ func (c *Core) status() (*Status, error) {
 		Backups: c.backups.notes(), Groups: c.store.States(), Databases: c.store.Databases(),
 	}
 	s.LogEnd, s.Checkpoint = s.Groups[0].LogEnd, s.Groups[0].Checkpoint
+	s.Archives = c.archives(&s.Backups, time.Now())
 	s.Warnings = c.warnings(&s.Backups, time.Now())
 	s.Purge, _ = c.purged.read()
 	if s.Kept, err = c.store.Kept(); err != nil {
@@ -106,6 +109,7 @@ func (c *Core) writeMetrics(w io.Writer) {
 	}
 	c.keptMetrics(m)
 	c.backupMetrics(m)
+	c.archiveMetrics(m)
 	var all []groupStats
 	for _, g := range c.store.Groups() {
 		if in, err := g.Instance(); err == nil {

@@ -24,8 +24,11 @@ const (
 
 // observe takes the events of a group's engine. It is called with locks of the engine held.
 func (c *Core) observe(group string, e ese.Event) {
-	if e.ID == ese.EventLogRemoved {
+	switch e.ID {
+	case ese.EventLogRemoved:
 		c.logsGone.Store(group, e.Gen)
+	case ese.EventLogNotArchived:
+		c.archiveGaps.Store(group, e.Gen)
 	}
 }
 
@@ -72,13 +75,15 @@ func (c *Core) oldestBackup(n *BackupNotes) (oldest time.Time, all bool) {
 // warnings are what an administrator should know of the backups.
 func (c *Core) warnings(n *BackupNotes, now time.Time) (list []string) {
 	groups := c.store.Groups()
+	archives := c.archives(n, now)
 	any := false
 	for _, g := range groups {
 		of := ""
 		if len(groups) > 1 {
 			of = "storage group " + g.Name() + ": "
 		}
-		for _, w := range c.groupWarnings(n.of(g.Name(), c.backups.first), g, now) {
+		own := c.groupWarnings(n.of(g.Name(), c.backups.first), g, now)
+		for _, w := range append(own, c.archiveWarnings(archives, g, now)...) {
 			list = append(list, of+w)
 		}
 		_, has := c.lastBackup(n.of(g.Name(), c.backups.first))

@@ -19,8 +19,9 @@ type restoreCmd struct {
 	Into       string   `help:"Build a whole server in this new folder, from nothing but the backup." placeholder:"DIR"`
 	Beside     string   `help:"Restore beside the live storage group, which goes on serving, under this name." placeholder:"NAME"`
 	Identity   string   `help:"File with age identities or the passphrase of encrypted backups." placeholder:"FILE"`
-	Logs       []string `help:"A further folder with log files, such as an archive." placeholder:"DIR"`
+	Logs       []string `help:"A further archive of log: a folder, or s3://BUCKET/PREFIX." placeholder:"DIR"`
 	IgnoreLive bool     `name:"ignore-live-log" help:"Leave out the log in the storage group's own folder."`
+	NoArchive  bool     `name:"ignore-archive" help:"Leave out the archive that the config names."`
 	Plan       bool     `help:"Say what would be reached, and change nothing."`
 }
 
@@ -38,7 +39,7 @@ func (c *restoreCmd) Run(e *env) error {
 	bar := newProgress(os.Stderr, "restore")
 	o := server.RestoreOptions{
 		From: c.From, Identity: c.Identity, Group: c.Group, Database: c.Database, Position: c.ToPosition, Logs: c.Logs,
-		IgnoreLive: c.IgnoreLive, Plan: c.Plan, Progress: bar.update,
+		IgnoreLive: c.IgnoreLive, IgnoreArchive: c.NoArchive, Plan: c.Plan, Progress: bar.update,
 		Say: func(format string, args ...any) {
 			bar.end()
 			_ = e.printf(format+"\n", args...) // the work goes on when nobody reads

@@ -33,7 +33,8 @@ func (*statusCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		err = errors.Join(printGroups(e, &s), printKept(e, &s), printBackups(e, &s.Backups))
+		err = errors.Join(printGroups(e, &s), printKept(e, &s), printBackups(e, &s.Backups),
+			printArchives(e, &s))
 		for _, w := range s.Warnings {
 			err = errors.Join(err, e.printf("Warning:     %s\n", w))
 		}
@@ -131,8 +132,39 @@ func printGroupBackups(e *env, name string, n *server.GroupBackups) error {
 			return err
 		}
 	}
-	if a := n.Archive; a != nil {
-		return e.printf("Archived:    %s%s %s\n", of, moment(a.At), a.Reason)
+	return nil
+}
+
+// printArchives says what the loss of the machine would cost.
+func printArchives(e *env, s *server.Status) error {
+	for i := range s.Archives {
+		a := &s.Archives[i]
+		of := ""
+		if len(s.Groups) > 1 {
+			of = a.Group + ": "
+		}
+		if err := e.printf("Archived:    %s%s\n", of, archiveLine(a)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func archiveLine(a *server.ArchiveState) string {
+	line := "up to " + moment(a.At)
+	if a.At.IsZero() {
+		line = "nothing yet"
+	}
+	line += " in " + a.Place
+	switch {
+	case a.Behind > 0 && a.Files > 0:
+		line += fmt.Sprintf("; the last %s are not, nor %d log files", a.Behind.Round(time.Second), a.Files)
+	case a.Behind > 0:
+		line += fmt.Sprintf("; the last %s are not", a.Behind.Round(time.Second))
+	}
+	if a.Reason != "" {
+		line += fmt.Sprintf("; fails since %s, %s of log stay here at most: %s", moment(a.Since),
+			formatBytes(a.Keep), a.Reason)
+	}
+	return line
 }

@@ -1,0 +1,109 @@
+package archive_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pillarbox/archive"
+	"pillarbox/archive/s3"
+	"pillarbox/archive/s3/s3test"
+)
+
+const signature = "0123456789abcdef0123456789abcdef"
+
+// stores are one of each kind.
+func stores(t *testing.T) map[string]archive.Store {
+	srv := s3test.Start(t, false)
+	o := s3.Options{
+		Endpoint: srv.URL(), Region: s3test.Region, Pause: time.Millisecond,
+		Keys: s3.Keys{Access: s3test.Access, Secret: s3test.Secret},
+	}
+	all := map[string]archive.Store{}
+	for _, place := range []string{t.TempDir(), "s3://" + s3test.Bucket, "s3://" + s3test.Bucket + "/mail/log/"} {
+		s, err := archive.Open(place, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		all[place] = s
+	}
+	return all
+}
+
+// A stream comes back byte for byte, the current generation up to what is durable, and with its
+// length.
+func TestStream(t *testing.T) {
+	for place, store := range stores(t) {
+		s := archive.NewStream(store, signature)
+		if gens, err := s.Generations(t.Context()); err != nil || len(gens) != 0 {
+			t.Fatalf("%s: %v, %v", place, gens, err)
+		}
+		for gen := uint32(9); gen < 18; gen++ {
+			if err := s.Put(t.Context(), gen, bytes.Repeat([]byte{byte(gen)}, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, used := range []int64{10, 700, 5000} {
+			if err := s.PutCurrent(t.Context(), bytes.Repeat([]byte{1}, 1000), used); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.PutCurrent(t.Context(), bytes.Repeat([]byte{18}, 1000), 300); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.RemoveBelow(t.Context(), 11); err != nil || n != 2 {
+			t.Errorf("%s: %d removed, %v", place, n, err)
+		}
+		gens, err := s.Generations(t.Context())
+		if err != nil || !slices.Equal(gens, []uint32{11, 12, 13, 14, 15, 16, 17}) {
+			t.Errorf("%s: %v, %v", place, gens, err)
+		}
+		dir, told := t.TempDir(), 0
+		n, err := s.Fetch(t.Context(), dir, archive.Fetching{
+			From: 13, To: 15, Progress: func(done, total int) { told = total - done },
+		})
+		if err != nil || n != 4 || told != 0 {
+			t.Fatalf("%s: %d fetched, %v", place, n, err)
+		}
+		for name, want := range map[string][]byte{
+			"E000000000D.log": bytes.Repeat([]byte{13}, 1000),
+			"E000000000F.log": bytes.Repeat([]byte{15}, 1000),
+			"E00.log":         append(bytes.Repeat([]byte{18}, 300), make([]byte, 700)...),
+		} {
+			got, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %s: %d bytes, %v", place, name, len(got), err)
+			}
+		}
+		if other, err := archive.NewStream(store, "ff"+signature).Generations(t.Context()); len(other) != 0 {
+			t.Errorf("%s: another stream has %v, %v", place, other, err)
+		}
+	}
+}
+
+func TestGenerations(t *testing.T) {
+	names := []string{
+		"E00.log", "E00tmp.log", "E0000000010.log", "E000000000a.log", "E000000000B.log", "E000000001.log",
+		"x", "E000000000B.log.new",
+	}
+	if got := archive.Generations(names); !slices.Equal(got, []uint32{11, 16}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	bucket, prefix, err := archive.ParseBucket("s3://logs/a/b/")
+	if err != nil || bucket != "logs" || prefix != "a/b" {
+		t.Errorf("%q, %q, %v", bucket, prefix, err)
+	}
+	for _, bad := range []string{"s3://", "s3:///x", "s3://Upper/x", "s3://a", "s3://logs/" + strings.Repeat("x", 600)} {
+		if _, _, err := archive.ParseBucket(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

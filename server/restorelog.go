@@ -1,0 +1,144 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"pillarbox/archive"
+	"pillarbox/storage"
+)
+
+// archives are the folders with log from archives: those that were named, and that of the config. What
+// is in a store comes into the scratch folder first.
+func (r *restore) archives(ctx context.Context) (dirs []string, err error) {
+	places := slices.Clone(r.o.Logs)
+	own := ""
+	if !r.o.IgnoreArchive {
+		own = or(r.g.Archive, r.archive)
+	}
+	if own != "" && !slices.Contains(places, own) {
+		places = append(places, own)
+	}
+	for _, place := range places {
+		if !archive.IsBucket(place) {
+			dirs = append(dirs, r.archived(place)...)
+			continue
+		}
+		dir, err := r.fetch(ctx, place, len(places) == 1)
+		if err != nil && place == own {
+			return nil, fmt.Errorf("%w; or go on without this archive by --ignore-archive: what only it "+
+				"holds would not come back", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, dir)
+	}
+	return dirs, nil
+}
+
+// fetch brings the log of the backup's stream from a store. alone tells that no other archive adds
+// to it.
+func (r *restore) fetch(ctx context.Context, place string, alone bool) (dir string, err error) {
+	store, err := r.cfg.openArchive(place)
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	if err := r.makeScratch(); err != nil {
+		return "", err
+	}
+	if dir, err = os.MkdirTemp(r.scratch, "archive-"); err != nil {
+		return "", err
+	}
+	f := archive.Fetching{From: r.base.Engine.Low, Progress: func(done, total int) {
+		if r.o.Progress != nil {
+			r.o.Progress(int64(done), int64(total))
+		}
+	}}
+	if alone && len(r.logs) == 0 {
+		f.To = r.lastNeeded()
+	}
+	n, err := archive.NewStream(store, r.base.Engine.LogSignature).Fetch(ctx, dir, f)
+	if err != nil {
+		return "", err
+	}
+	r.o.Say("%d log files came from the archive %s.", n, place)
+	return dir, nil
+}
+
+// lastNeeded is the generation in which the moment asked for lies, or a later one; 0 is not known.
+func (r *restore) lastNeeded() (gen uint32) {
+	if r.pos != 0 {
+		return r.pos.Generation()
+	}
+	if r.o.Time.IsZero() {
+		return 0
+	}
+	for _, x := range r.shelf.Sets {
+		e := &x.Engine
+		if e.LogSignature == r.base.Engine.LogSignature && e.LastCommit.After(r.o.Time) &&
+			(gen == 0 || e.High < gen) {
+			gen = e.High
+		}
+	}
+	return gen
+}
+
+// makeScratch makes the folder for what has to be unpacked.
+func (r *restore) makeScratch() (err error) {
+	if r.scratch == "" {
+		r.scratch, err = os.MkdirTemp(r.g.Dir, "unpacked-")
+	}
+	return err
+}
+
+// archived is a folder with log files, and within it that of the log stream if it is an archive.
+func (r *restore) archived(dir string) (dirs []string) {
+	own := filepath.Join(dir, archive.FolderOf(r.base.Engine.LogSignature))
+	for _, d := range []string{dir, own} {
+		if info, err := os.Stat(d); err == nil && info.IsDir() {
+			dirs = append(dirs, d)
+		}
+	}
+	if len(dirs) == 0 {
+		r.o.Say("There is no folder %s with log files.", dir)
+	}
+	return dirs
+}
+
+// settleInto makes the config of the backup fit for a new folder, and tells each restore of a group
+// where the other machine had its archive.
+func settleInto(path string, parts []*restore) (*Config, error) {
+	old, err := LoadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := settleConfig(path); err != nil {
+		return nil, err
+	}
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := storage.Settle(cfg.Dir); err != nil {
+		return nil, err
+	}
+	for _, r := range parts {
+		r.cfg = cfg
+		for i := range old.Groups {
+			if g := &old.Groups[i]; g.Name == r.o.Group {
+				r.archive = g.Archive
+			}
+		}
+		if r.archive != "" && !archive.IsBucket(r.archive) {
+			if info, err := os.Stat(r.archive); err != nil || !info.IsDir() {
+				r.archive = "" // a folder of the other machine; --logs says where it is now
+			}
+		}
+	}
+	return cfg, nil
+}
