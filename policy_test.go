@@ -53,6 +53,7 @@ func importOrder() [][]string {
 		{"server"},
 		{"cmd/eseutil", "cmd/pillarbox"},
 		{"test/program"},
+		{"test/moto"},
 		{"test/backupbench", "test/cold", "test/cost", "test/interop", "test/kill", "test/mutants", "test/soak"},
 	}
 }

@@ -45,7 +45,7 @@ func (in *Instance) shortOfLog() bool { return in.logTight.Load() || in.fullSinc
 // lostToArchive tells of log below gen that goes although the archive has not taken it. stepMu is
 // held.
 func (in *Instance) lostToArchive(gen uint32) {
-	if in.o.ArchiveKeep == 0 || gen <= in.archived {
+	if in.o.ArchiveKeep == 0 || gen <= max(in.archived, 1) {
 		return
 	}
 	e := Event{ID: EventLogNotArchived, Gen: gen}

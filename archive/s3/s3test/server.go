@@ -95,13 +95,6 @@ func (s *Server) Keys() []string {
 	return slices.Sorted(maps.Keys(s.objects))
 }
 
-// Object is the content of one, nil when there is none.
-func (s *Server) Object(key string) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.objects[key].body)
-}
-
 // Spoil changes a byte in the middle of an object, so that it is not what was put.
 func (s *Server) Spoil(key string) {
 	s.mu.Lock()
