@@ -31,7 +31,7 @@ func withStore(t *testing.T, extra string) (cfg *Config, sets string, srv *s3tes
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = fmt.Fprintf(f, "generation_bytes = 65536\narchive = \"s3://%s/mail\"\n%s\n[s3]\nendpoint = %q\n"+
+	_, err = fmt.Fprintf(f, "generation_bytes = 65536\ncheckpoint_depth_bytes = 65536\narchive = \"s3://%s/mail\"\n%s\n[s3]\nendpoint = %q\n"+
 		"region = %q\ncredentials = \"keys\"\ntries = 1\n", s3test.Bucket, extra, srv.URL(), s3test.Region)
 	if err != nil || f.Close() != nil {
 		t.Fatal(err)
