@@ -153,6 +153,11 @@ func (in *Instance) openFiles(id logrec.DBID, name, path string, flag int) (*Dat
 	if db.f, err = in.o.FS.OpenFile(path, os.O_RDWR|flag, 0o600); err != nil {
 		return nil, err
 	}
+	// A killed process may have left a header that is not durable; the next one is written over
+	// the other copy only.
+	if err = db.f.SyncData(); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync %s: %w", path, err), db.f.Close())
+	}
 	if db.double, err = in.openDouble(sidePath(path, ".dw")); err != nil {
 		return nil, errors.Join(err, db.f.Close())
 	}

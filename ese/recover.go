@@ -195,18 +195,25 @@ func (in *Instance) checkRequired(gens []wal.GenInfo) error {
 }
 
 // syncLogs makes durable what a killed process may have written without a sync: redo acts on
-// it and writes pages that depend on it.
+// the log and writes pages that depend on it; the next checkpoint is written over the copy of
+// the last one that is not in use.
 func (in *Instance) syncLogs(gens []wal.GenInfo, from LogPos) error {
+	paths := []string{in.checkpointPath()}
 	for _, g := range gens {
-		if g.Gen < from.Generation() {
+		if g.Gen >= from.Generation() {
+			paths = append(paths, filepath.Join(in.o.LogDir, g.Name))
+		}
+	}
+	for i, path := range paths {
+		f, err := in.o.FS.OpenFile(path, os.O_RDWR, 0)
+		if i == 0 && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		f, err := in.o.FS.OpenFile(filepath.Join(in.o.LogDir, g.Name), os.O_RDWR, 0)
-		if err != nil {
-			return fmt.Errorf("sync log: %w", err)
+		if err == nil {
+			err = errors.Join(f.SyncData(), f.Close())
 		}
-		if err := errors.Join(f.SyncData(), f.Close()); err != nil {
-			return fmt.Errorf("sync log %s: %w", g.Name, err)
+		if err != nil {
+			return fmt.Errorf("sync %s: %w", path, err)
 		}
 	}
 	return nil

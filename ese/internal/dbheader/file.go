@@ -82,14 +82,19 @@ func notDatabaseAtEOF(err error) error {
 	return err
 }
 
-// Write makes h durable in both copies, the shadow first.
+// Write makes h durable in both copies. The one that a reader takes comes last: the primary,
+// unless an earlier writing was cut in it. What the file holds now is durable.
 func Write(f vfs.File, h Header) error {
 	if !validPageSize(h.PageSize) {
 		return fmt.Errorf("write header: %w: %d", ErrPageSize, h.PageSize)
 	}
 	buf := make([]byte, h.PageSize)
 	h.Encode(buf)
-	for _, at := range []int64{int64(len(buf)), 0} {
+	order := [2]int64{int64(len(buf)), 0}
+	if _, err := readPrimary(f); err != nil {
+		order = [2]int64{0, int64(len(buf))}
+	}
+	for _, at := range order {
 		if _, err := f.WriteAt(buf, at); err != nil {
 			return fmt.Errorf("write header: %w", err)
 		}

@@ -224,3 +224,51 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A header is cut again and again, in either copy: one that was written is always there.
+func TestHeaderCutTwice(t *testing.T) {
+	for seed := range uint64(1000) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		disk := vfs.NewMem()
+		write := func(fsys vfs.FS, n uint64) (err error) {
+			f, err := fsys.OpenFile("/a.edb", os.O_RDWR|os.O_CREATE, 0o600)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, f.Close()) }()
+			var h Header
+			next := n
+			fill(reflect.ValueOf(&h).Elem(), &next)
+			h.Version, h.Attrib, h.PageSize, h.FileType = FormatVersion, 0, 4096, FileTypeDatabase
+			h.DBTime = page.DBTime(n)
+			return Write(f, h)
+		}
+		if err := errors.Join(write(disk, 1), disk.SyncDir("/")); err != nil {
+			t.Fatal(err)
+		}
+		for try := uint64(2); try < 8; try++ {
+			fault := vfs.NewFault(disk)
+			op := []vfs.Op{vfs.OpWrite, vfs.OpSync}[rng.IntN(2)]
+			fault.Inject(vfs.Rule{
+				Op: op, After: rng.IntN(3), ShortBytes: 512 * (1 + rng.IntN(7)), Err: io.ErrShortWrite,
+			})
+			err := write(fault, try)
+			if rng.IntN(3) > 0 {
+				disk = disk.CrashClone(rng)
+			} else if f, err := disk.OpenFile("/a.edb", os.O_RDWR, 0); err != nil || f.SyncData() != nil {
+				t.Fatal(err) // the next process makes durable what it finds
+			}
+			f, ferr := disk.OpenFile("/a.edb", os.O_RDONLY, 0)
+			if ferr != nil {
+				t.Fatal(ferr)
+			}
+			h, _, rerr := Read(f)
+			if rerr = errors.Join(rerr, f.Close()); rerr != nil {
+				t.Fatalf("seed %d, try %d: %v", seed, try, rerr)
+			}
+			if err == nil && h.DBTime != page.DBTime(try) {
+				t.Fatalf("seed %d, try %d: header %d is back", seed, try, h.DBTime)
+			}
+		}
+	}
+}

@@ -42,7 +42,8 @@ type Checkpoint struct {
 }
 
 // WriteCheckpoint replaces the checkpoint file's contents. One of its two copies is whole at any
-// moment: the second is written after the first is durable.
+// moment: the one that a reader takes is written after the other one is durable. An earlier try
+// may have been cut in either, but what the file holds now is durable.
 func WriteCheckpoint(fsys vfs.FS, path string, c *Checkpoint) (err error) {
 	b, err := c.encode()
 	if err != nil {
@@ -59,8 +60,16 @@ func WriteCheckpoint(fsys vfs.FS, path string, c *Checkpoint) (err error) {
 			err = fmt.Errorf("write checkpoint: %w", cerr)
 		}
 	}()
-	for i := range int64(2) {
-		if _, err := f.WriteAt(b, i*checkpointSize); err != nil {
+	order := [2]int64{checkpointSize, 0}
+	var first [checkpointSize]byte
+	if _, err := f.ReadAt(first[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	if _, ok := decodeCheckpoint(first[:]); !ok {
+		order = [2]int64{0, checkpointSize}
+	}
+	for _, at := range order {
+		if _, err := f.WriteAt(b, at); err != nil {
 			return fmt.Errorf("write checkpoint: %w", err)
 		}
 		if err := f.SyncData(); err != nil {

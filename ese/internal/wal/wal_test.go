@@ -719,6 +719,43 @@ func TestCorruption(t *testing.T) {
 	}
 }
 
+// A checkpoint is cut again and again, in either copy: one that was written is always there.
+func TestCheckpointCutTwice(t *testing.T) {
+	for seed := range uint64(2000) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		disk := vfs.NewMem()
+		if err := disk.MkdirAll(testDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := testDir + "/E00.chk"
+		c := Checkpoint{Pos: 1}
+		if err := WriteCheckpoint(disk, path, &c); err != nil {
+			t.Fatal(err)
+		}
+		for try := logrec.LogPos(2); try < 8; try++ {
+			fault := vfs.NewFault(disk)
+			op := []vfs.Op{vfs.OpWrite, vfs.OpSync}[rng.IntN(2)]
+			fault.Inject(vfs.Rule{
+				Op: op, After: rng.IntN(3), ShortBytes: 512 * (1 + rng.IntN(7)), Err: io.ErrShortWrite,
+			})
+			c.Pos, c.Time = try, logrec.MakeLogTime(time.Unix(int64(try), 0)) // in several sectors
+			err := WriteCheckpoint(fault, path, &c)
+			if rng.IntN(3) > 0 {
+				disk = disk.CrashClone(rng)
+			} else if f, err := disk.OpenFile(path, os.O_RDWR, 0); err != nil || f.SyncData() != nil {
+				t.Fatal(err) // the next process makes durable what it finds
+			}
+			got, rerr := ReadCheckpoint(disk, path)
+			if rerr != nil {
+				t.Fatalf("seed %d, try %d: %v", seed, try, rerr)
+			}
+			if err == nil && got.Pos != try {
+				t.Fatalf("seed %d, try %d: checkpoint %d is back", seed, try, got.Pos)
+			}
+		}
+	}
+}
+
 func TestCheckpoint(t *testing.T) {
 	mem := vfs.NewMem()
 	if err := mem.MkdirAll(testDir, 0o700); err != nil {
