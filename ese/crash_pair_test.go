@@ -22,6 +22,7 @@ func (s *sim) placePair() {
 		s.pair.path = "/far/away/b.edb"
 		s.o.LogDir, s.o.CheckpointDir = "/logs", "/chk"
 	}
+	s.o.Databases = []string{s.pair.path}
 	if err := s.disk.MkdirAll("/far/away", 0o700); err != nil {
 		s.t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"runtime/debug"
@@ -47,7 +48,8 @@ func TestCrash(t *testing.T) {
 type crashCounts struct {
 	ScrubPasses, PagesReturned, PagesTrimmed, PagesMoved, PagesJoined int
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
-	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled, Longs int
+	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled, Longs,
+	CheckpointsLost int
 
 	full fullCounts
 }
@@ -55,6 +57,7 @@ type crashCounts struct {
 func (c *crashCounts) add(o *crashCounts) {
 	c.Crashes += o.Crashes
 	c.InRecovery += o.InRecovery
+	c.CheckpointsLost += o.CheckpointsLost
 	c.Rolls += o.Rolls
 	c.Checkpoints += o.Checkpoints
 	c.Uncommitted += o.Uncommitted
@@ -81,7 +84,8 @@ func (c *crashCounts) add(o *crashCounts) {
 
 func (c *crashCounts) demand(t *testing.T) {
 	for name, n := range map[string]int{
-		"crashes": c.Crashes, "crashes inside recovery": c.InRecovery, "generation rolls": c.Rolls,
+		"crashes": c.Crashes, "crashes inside recovery": c.InRecovery,
+		"checkpoints lost": c.CheckpointsLost, "generation rolls": c.Rolls,
 		"checkpoint moves": c.Checkpoints, "pages written with uncommitted changes": c.Uncommitted,
 		"splits": c.Splits, "merges": c.Merges, "undone transactions": c.Undone,
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
@@ -151,6 +155,7 @@ type sim struct {
 	mkID   *ese.Column
 	pair   pairSim
 	now    time.Time
+	lose   *rand.Rand // whether a crash takes the checkpoint as well
 
 	history []state // after each commit; history[i] has i markers
 	acked   int     // commits acknowledged as durable
@@ -188,6 +193,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		s.o.VersionBytes = 256 << 10 // earlier states go to the file
 	}
 	s.o.GenerationBytes = max(s.o.GenerationBytes, 8*int64(s.o.PageSize))
+	s.lose = rand.New(rand.NewPCG(seed, 78))
 	s.disk = &esetest.CrashDisk{Mem: vfs.NewMem(), Rand: s.rng}
 	s.placePair()
 	s.history = []state{{rows: map[int]row{}, schema: newSimSchema()}}
@@ -376,6 +382,7 @@ func (s *sim) recoverUntilUp(again bool) {
 		if s.disk.Cut != nil {
 			s.disk = &esetest.CrashDisk{Mem: s.disk.Cut, Rand: s.rng, OnCut: s.disk.OnCut}
 			s.acked = s.ackCut // what was acknowledged after the cut never happened
+			s.loseCheckpoint()
 		}
 		if again && try < 3 && s.rng.IntN(2) == 0 {
 			s.disk.Left = 1 + s.rng.IntN(60)
@@ -399,6 +406,23 @@ func (s *sim) recoverUntilUp(again bool) {
 	}
 	if again {
 		s.verifyRecovered()
+	}
+}
+
+// loseCheckpoint sometimes takes the checkpoint file away.
+func (s *sim) loseCheckpoint() {
+	if s.lose.IntN(12) > 0 {
+		return
+	}
+	dir := s.o.Dir
+	if s.o.CheckpointDir != "" {
+		dir = s.o.CheckpointDir
+	}
+	err := s.disk.Mem.Remove(dir + "/E00.chk")
+	if err == nil {
+		s.counts.CheckpointsLost++
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		s.hard("lose the checkpoint: %v", err)
 	}
 }
 

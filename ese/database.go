@@ -89,7 +89,7 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 		return nil, err
 	}
 	for _, db := range in.databases() {
-		if db.name != name {
+		if db.name != name && db.path != in.dbPath(name) {
 			continue
 		}
 		if !db.unmade {
@@ -359,6 +359,11 @@ func (db *Database) checkSize() error {
 func (in *Instance) attachFiles(db *Database) error {
 	if err := db.readHeader(); err != nil {
 		return err
+	}
+	if db.header.State != dbheader.CleanShutdown && db.header.LogSignature == db.in.logSign {
+		return fmt.Errorf("%s needs log generations %d to %d, which were not replayed for it: %w: "+
+			"name it in Options.Databases and open again (eseutil /r), or restore it from a backup",
+			db.path, db.header.MinRequired, db.header.MaxRequired, ErrDirtyShutdown)
 	}
 	if db.header.State != dbheader.CleanShutdown {
 		return fmt.Errorf("%s needs log generations %d to %d of another log than that in %s: %w: "+

@@ -18,6 +18,9 @@ type Options struct {
 	LogDir string
 	// CheckpointDir holds the checkpoint file. Default: Dir.
 	CheckpointDir string
+	// Databases are names, as OpenDatabase takes them, of databases that the log may belong to.
+	// They are asked only where the checkpoint is lost; those in Dir are found without.
+	Databases []string
 	// ReadOnly opens databases that were closed clean, for reading: no file is written, and no
 	// log is needed. A database in Dirty Shutdown is refused: open it for writing, which
 	// recovers it.

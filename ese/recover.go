@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"pillarbox/ese/internal/btree"
@@ -58,7 +59,9 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		Cache: in.cache, Target: target, Progress: in.reportRedo(gens, from),
 		Workers: in.redoWorkers(),
 	}
-	in.late.pos.Store(uint64(from))
+	if from > 0 {
+		in.late.pos.Store(uint64(from))
+	}
 	if err := errors.Join(r.Run(rd), target.checkPassed()); err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
@@ -72,6 +75,12 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		from = logrec.MakePos(gens[0].Gen, logrec.SectorSize)
 	}
 	in.checkpoint.Store(uint64(from))
+	if _, err := in.o.FS.Stat(in.checkpointPath()); errors.Is(err, fs.ErrNotExist) {
+		// It has its space before there may be none: a clean end needs it.
+		if err := in.writeCheckpoint(from); err != nil {
+			return err
+		}
+	}
 	in.lastMS.Store(r.TimeMS)
 	in.versions.SetNextID(r.MaxTx + 1)
 	in.versions.Opened(end.Pos)
@@ -131,7 +140,13 @@ func (in *Instance) startingPoint(gens []wal.GenInfo) (LogPos, error) {
 	}
 	if err != nil {
 		in.o.Logger.Warn("no usable checkpoint file: replaying from the oldest log", "file", in.checkpointPath(), "error", err)
-		return 0, in.checkRequired(gens)
+		// If it was removed, that must not come undone: redo writes pages as they were before what
+		// that checkpoint says is on disk.
+		if err := in.o.FS.SyncDir(filepath.Dir(in.checkpointPath())); err != nil {
+			return 0, fmt.Errorf("sync checkpoint's folder: %w", err)
+		}
+		in.late.pos.Store(uint64(logrec.MakePos(gens[0].Gen, logrec.SectorSize)))
+		return 0, in.attachByHeaders(gens)
 	}
 	if c.Pos.Generation() < gens[0].Gen {
 		return 0, &logrec.CorruptError{
@@ -157,41 +172,53 @@ func (in *Instance) startingPoint(gens []wal.GenInfo) (LogPos, error) {
 	return in.startForReturned(c), nil
 }
 
-// checkRequired refuses to begin at the oldest log when it is not the first: then only the
-// database headers could say whether it is early enough, and no checkpoint names them.
-func (in *Instance) checkRequired(gens []wal.GenInfo) error {
+// attachByHeaders attaches the databases that the log belongs to as their headers say, since no
+// checkpoint does, and refuses to begin at the oldest log where one needs an older one.
+func (in *Instance) attachByHeaders(gens []wal.GenInfo) error {
 	names, err := in.o.FS.ReadDir(in.o.Dir)
 	if err != nil {
 		return err
 	}
-	for _, n := range names {
-		if filepath.Ext(n) != ".edb" {
+	names = slices.DeleteFunc(names, func(n string) bool { return filepath.Ext(n) != ".edb" })
+	done := make(map[string]bool)
+	for _, name := range append(slices.Clone(in.o.Databases), names...) {
+		path := in.dbPath(name)
+		if done[path] {
 			continue
 		}
-		f, err := in.o.FS.OpenFile(filepath.Join(in.o.Dir, n), os.O_RDONLY, 0)
-		if err != nil {
-			return err
-		}
-		h, _, err := dbheader.Read(f)
-		err = errors.Join(err, f.Close())
-		if err != nil || h.LogSignature != in.logSign || h.State == dbheader.CleanShutdown {
-			continue // redo says what is wrong with it, if it is ours
-		}
-		if h.MinRequired < gens[0].Gen {
-			return &logrec.CorruptError{
-				File: n, Pos: logrec.MakePos(h.MinRequired, logrec.SectorSize),
-				Reason: fmt.Sprintf("needs log generation %d, the oldest there is %d", h.MinRequired, gens[0].Gen),
-				Err:    logrec.ErrMissingLog,
-			}
-		}
-		rt := &redoTarget{in: in}
-		rec := logrec.DBRec{DB: logrec.DBID(h.DBID), Path: n, Signature: make([]byte, logrec.SignatureSize)}
-		h.Signature.Encode(rec.Signature)
-		if err := rt.attach(rec); err != nil {
+		done[path] = true
+		if err := in.attachByHeader(name, path, gens); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// attachByHeader attaches one, if it is there, needs the log and is of this log.
+func (in *Instance) attachByHeader(name, path string, gens []wal.GenInfo) error {
+	f, err := in.o.FS.OpenFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // where the log speaks of it, redo misses it
+	}
+	if err != nil {
+		return err
+	}
+	h, _, err := dbheader.Read(f)
+	err = errors.Join(err, f.Close())
+	if err != nil || h.LogSignature != in.logSign || h.State == dbheader.CleanShutdown {
+		return nil //nolint:nilerr // redo says what is wrong with it, if it is ours
+	}
+	if h.MinRequired < gens[0].Gen {
+		return &logrec.CorruptError{
+			File: name, Pos: logrec.MakePos(h.MinRequired, logrec.SectorSize),
+			Reason: fmt.Sprintf("needs log generation %d, the oldest there is %d", h.MinRequired, gens[0].Gen),
+			Err:    logrec.ErrMissingLog,
+		}
+	}
+	rt := &redoTarget{in: in}
+	rec := logrec.DBRec{DB: logrec.DBID(h.DBID), Path: name, Signature: make([]byte, logrec.SignatureSize)}
+	h.Signature.Encode(rec.Signature)
+	return rt.attach(rec)
 }
 
 // syncLogs makes durable what a killed process may have written without a sync: redo acts on

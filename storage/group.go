@@ -187,6 +187,9 @@ func (g *Group) open(ctx context.Context) (err error) {
 	if err := g.endReplacements(); err != nil {
 		return err
 	}
+	for _, d := range g.databases() {
+		o.Databases = append(o.Databases, d.Engine)
+	}
 	in, err := ese.Open(o)
 	if err != nil {
 		return err
