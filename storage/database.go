@@ -289,7 +289,7 @@ func (s *Set) CreateGroup(ctx context.Context, r GroupRecord, database string) e
 		return err
 	}
 	g := newGroup(s, s.specOf(&r))
-	if err := g.mount(ctx); err != nil {
+	if err := g.mount(ctx, false); err != nil {
 		return errors.Join(err, s.change(func(reg *registry) error {
 			reg.Groups = reg.Groups[:len(reg.Groups)-1]
 			delete(reg.Databases, MakePlace(r.Name, database))

@@ -96,7 +96,22 @@ func (g *Group) parts() (*store.Store, *transport.Transport, error) {
 func (g *Group) first() bool { return g.set.Groups()[0] == g }
 
 // Mount opens a group that is not mounted, or that has failed.
-func (g *Group) Mount(ctx context.Context) error {
+func (g *Group) Mount(ctx context.Context) error { return g.mountAgain(ctx, false) }
+
+// MountWithLoss is Mount also where the newest log is lost, if the databases need nothing of it.
+// The Loss is what was given up; nil when nothing was, or the group was mounted.
+func (g *Group) MountWithLoss(ctx context.Context) (*ese.Loss, error) {
+	if err := g.mountAgain(ctx, true); err != nil {
+		return nil, err
+	}
+	in, err := g.Instance()
+	if err != nil {
+		return nil, err
+	}
+	return in.Loss(), nil
+}
+
+func (g *Group) mountAgain(ctx context.Context, accept bool) error {
 	g.changeMu.Lock()
 	defer g.changeMu.Unlock()
 	if g.Err() == nil {
@@ -106,7 +121,7 @@ func (g *Group) Mount(ctx context.Context) error {
 		g.set.o.Logger.Warn("storage group not closed clean: mounting recovers it", "group", g.name,
 			"err", err)
 	}
-	if err := g.mount(ctx); err != nil {
+	if err := g.mount(ctx, accept); err != nil {
 		return err
 	}
 	if g.first() {
@@ -155,8 +170,8 @@ func (g *Group) close() error {
 }
 
 // mount opens the group. changeMu is held, or nobody else knows it yet.
-func (g *Group) mount(ctx context.Context) error {
-	err := g.open(ctx)
+func (g *Group) mount(ctx context.Context, accept bool) error {
+	err := g.open(ctx, accept)
 	g.mu.Lock()
 	if err != nil {
 		g.err = err
@@ -167,7 +182,7 @@ func (g *Group) mount(ctx context.Context) error {
 	return err
 }
 
-func (g *Group) open(ctx context.Context) (err error) {
+func (g *Group) open(ctx context.Context, accept bool) (err error) {
 	o := g.spec.Engine
 	o.FS, o.Logger, o.Locate = g.set.o.FS, g.set.o.Logger, g.locate
 	if observe := g.set.o.Observe; observe != nil {
@@ -190,10 +205,12 @@ func (g *Group) open(ctx context.Context) (err error) {
 	for _, d := range g.databases() {
 		o.Databases = append(o.Databases, d.Engine)
 	}
+	o.AcceptLoss, o.IgnoreMissing = accept, !accept && g.firstIsThere()
 	in, err := ese.Open(o)
 	if err != nil {
 		return err
 	}
+	g.forgetLost(in)
 	m := &mounting{g: g, in: in, wrong: make(map[Place]error)}
 	if err := m.run(ctx); err != nil {
 		return errors.Join(err, m.abandon())
@@ -202,6 +219,25 @@ func (g *Group) open(ctx context.Context) (err error) {
 	g.in, g.store, g.queue, g.wrong = in, m.store, m.queue, m.wrong
 	g.mu.Unlock()
 	return nil
+}
+
+// firstIsThere tells whether the group can serve at all: another database may be missing.
+func (g *Group) firstIsThere() bool {
+	dbs := g.databases()
+	if len(dbs) == 0 {
+		return false
+	}
+	_, err := g.set.o.FS.Stat(g.path(&dbs[0]))
+	return err == nil
+}
+
+// forgetLost gives up lost databases that are no longer the group's: their log need not be kept.
+func (g *Group) forgetLost(in *ese.Instance) {
+	for _, name := range in.Lost() {
+		if !slices.ContainsFunc(g.databases(), func(d database) bool { return d.Engine == name }) {
+			in.ForgetLost(name)
+		}
+	}
 }
 
 // enter makes the records of databases that are new in the config.
@@ -351,7 +387,11 @@ func (m *mounting) database(ctx context.Context, d *database, first bool) error 
 			return err
 		}
 	}
-	if err := m.store.Mount(ctx, d.Engine); err != nil {
+	err := m.store.Mount(ctx, d.Engine)
+	if errors.Is(err, ese.ErrDirtyShutdown) && slices.Contains(m.in.Lost(), d.Engine) {
+		return fmt.Errorf("%w: %s", ErrBackAgain, g.path(d))
+	}
+	if err != nil {
 		return err
 	}
 	if d.Made {
@@ -399,7 +439,9 @@ func (g *Group) refuseLost(d *database, first bool, in *ese.Instance) error {
 		return nil // there, or the engine says what is wrong
 	}
 	if d.Made {
-		return fmt.Errorf("%w: %s", ErrLost, path)
+		return fmt.Errorf("%w: %s (restore it: pillarbox restore --from SETS --database %s; or put the "+
+			"file back, then pillarbox group dismount %s and group mount %s)", ErrLost, path, d.place,
+			g.name, g.name)
 	}
 	stm := strings.TrimSuffix(path, filepath.Ext(path)) + ".stm"
 	if n, err := fsys.Stat(stm); err == nil && n > emptyStream {

@@ -84,7 +84,7 @@ func (g *Group) offline(ctx context.Context, d *database) (back func() error, er
 		return nil, err
 	}
 	return func() error {
-		err := g.mount(later)
+		err := g.mount(later, false)
 		g.set.wake()
 		return err
 	}, nil

@@ -41,6 +41,9 @@ type Options struct {
 	Directory    directory.Options
 	Store        store.Options
 	Transport    transport.Options
+	// AcceptLoss names the group that is to be mounted although the newest log of it is lost
+	// (ese.Options.AcceptLoss).
+	AcceptLoss string
 	// Refuse tells why a group must not be opened. Default: it may.
 	Refuse func(name, dir string) error
 	// Observe receives the events of the groups' engines, as ese.Options.Observer does.
@@ -100,6 +103,10 @@ var (
 	ErrNoDatabase = errors.New("no such database")
 	// ErrLost: the file of a database that was there is missing.
 	ErrLost = errors.New("database file is missing")
+	// ErrBackAgain: the file of a database is there again that was missing when its group was
+	// mounted.
+	ErrBackAgain = errors.New("the file was missing when its storage group was mounted, and is there " +
+		"again: dismount the group and mount it, which brings the database to the end of the log")
 	// ErrFirst: the first database of a group cannot be dismounted by itself.
 	ErrFirst = errors.New("it holds the queue of its storage group")
 )
@@ -127,7 +134,7 @@ func Open(ctx context.Context, o Options) (*Set, error) {
 		s.groups = append(s.groups, newGroup(s, s.specOf(r)))
 	}
 	for i, g := range s.groups {
-		err := g.mount(ctx)
+		err := g.mount(ctx, g.name == o.AcceptLoss)
 		if err == nil {
 			continue
 		}

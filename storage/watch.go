@@ -68,7 +68,7 @@ func (g *Group) look() error {
 	if !full || !g.roomForLog() {
 		return nil
 	}
-	if err := g.mount(g.set.ctx); err != nil {
+	if err := g.mount(g.set.ctx, false); err != nil {
 		g.mu.Lock()
 		g.full = true
 		g.mu.Unlock()
