@@ -138,6 +138,21 @@ var (
 
 // OpenAdmin asks the running server of a config, or opens its storage group when none runs.
 func OpenAdmin(ctx context.Context, cfg *Config) (Admin, error) {
+	return openAdmin(ctx, cfg, "")
+}
+
+// MountWithLoss mounts a storage group although its newest log is lost, and tells what was given up.
+func MountWithLoss(ctx context.Context, cfg *Config, group string) (m GroupMounted, err error) {
+	a, err := openAdmin(ctx, cfg, group)
+	if err != nil {
+		return m, err
+	}
+	err = a.Do(ctx, OpGroupMount, GroupInput{Name: group, AcceptLoss: true}, &m)
+	return m, errors.Join(err, a.Close())
+}
+
+// openAdmin is OpenAdmin; where no server runs the named group is mounted with the loss of log.
+func openAdmin(ctx context.Context, cfg *Config, acceptLoss string) (Admin, error) {
 	path := socketPath(cfg.Dir)
 	if err := trustFolder(cfg.Dir, path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("find admin socket: %w", err)
@@ -151,7 +166,7 @@ func OpenAdmin(ctx context.Context, cfg *Config) (Admin, error) {
 			logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
 				Level: slog.LevelWarn,
 			})),
-			still: true,
+			still: true, acceptLoss: acceptLoss,
 		})
 		if err == nil {
 			return core, nil

@@ -75,10 +75,15 @@ func adviceFor(err error) string {
 		return "dismount the whole group instead: pillarbox group dismount GROUP"
 	case errors.Is(err, storage.ErrLost):
 		return "nothing was changed: put the file back in its place, or restore the folder from a backup"
+	case errors.Is(err, ese.ErrNeedsLostLog):
+		return "nothing was changed: pillarbox restore --plan says what a backup and the archive reach"
 	case errors.Is(err, ese.ErrWrongHash):
 		return "the backup set is damaged: name another copy of it with --from, or go to a moment that " +
 			"another set reaches (--to-time); pillarbox backup verify names all files that are damaged"
-	case errors.Is(err, ese.ErrLogCorrupt), errors.Is(err, ese.ErrMissingLog),
+	case errors.Is(err, ese.ErrMissingLog):
+		return "put the named files back from a backup or an archive, or restore the whole folder; if they " +
+			"are the newest and gone for good: pillarbox group mount GROUP --accept-loss (docs/recovery.md)"
+	case errors.Is(err, ese.ErrLogCorrupt),
 		errors.Is(err, ese.ErrWrongSignature), errors.Is(err, ese.ErrDBTimeTooOld),
 		errors.Is(err, ese.ErrDBTimeTooNew):
 		return "put the named file back from a backup, or restore the whole folder; " +

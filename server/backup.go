@@ -161,7 +161,10 @@ func (c *Core) confirmBackup(id string) error {
 		return err
 	}
 	engine, err := g.Instance()
-	if err == nil {
+	if lost := g.Lost(); err == nil && len(lost) > 0 && held.Info.Kind == ese.BackupFull {
+		c.logger.Warn("full backup lets no log go: it does not hold the databases that are missing, and "+
+			"what brings them back needs the log", "group", g.Name(), "missing", lost)
+	} else if err == nil {
 		err = engine.ConfirmBackup(&held.Info)
 	}
 	if err != nil {

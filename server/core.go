@@ -42,6 +42,8 @@ type coreOptions struct {
 	logger *slog.Logger
 	// still keeps the queue from being run, for a short visit of the command line.
 	still bool
+	// acceptLoss is the name of a group that is mounted although its newest log is lost.
+	acceptLoss string
 	// restored opens a group whose restore has still to be proved.
 	restored bool
 }
@@ -57,6 +59,7 @@ func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
 		Store:        store.Options{KeepDeleted: cfg.Store.KeepDeleted.time},
 		Transport:    c.transportOptions(),
 		NewMailboxes: storage.Place(cfg.NewMailboxes), Warn: cfg.LogWarnPercent,
+		AcceptLoss: o.acceptLoss,
 	}
 	for i := range cfg.Groups {
 		g := &cfg.Groups[i]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"pillarbox/ese"
 	"pillarbox/storage"
 )
 
@@ -13,7 +14,7 @@ import (
 const (
 	OpGroupList     Op = "group.list"     // -> []storage.GroupState
 	OpGroupCreate   Op = "group.create"   // GroupInput
-	OpGroupMount    Op = "group.mount"    // GroupInput
+	OpGroupMount    Op = "group.mount"    // GroupInput -> GroupMounted
 	OpGroupDismount Op = "group.dismount" // GroupInput
 
 	OpDatabaseList     Op = "database.list"     // -> []storage.DatabaseState
@@ -33,6 +34,13 @@ type GroupInput struct {
 	LogDir   string `json:"log_dir,omitempty"`
 	Database string `json:"database,omitempty"`
 	Circular bool   `json:"circular,omitempty"`
+	// AcceptLoss mounts it although the newest log is lost.
+	AcceptLoss bool `json:"accept_loss,omitempty"`
+}
+
+// GroupMounted tells what was given up for it; nil when nothing.
+type GroupMounted struct {
+	Loss *ese.Loss `json:"loss,omitempty"`
 }
 
 // DatabaseInput names a database as GROUP/DATABASE, and a folder or file where it is to lie.
@@ -77,7 +85,11 @@ func (c *Core) answerGroup(ctx context.Context, op Op, in []byte) (any, error) {
 	}
 	switch op {
 	case OpGroupMount:
-		return nil, about(i.Name, g.Mount(ctx))
+		if !i.AcceptLoss {
+			return GroupMounted{}, about(i.Name, g.Mount(ctx))
+		}
+		loss, err := g.MountWithLoss(ctx)
+		return GroupMounted{loss}, about(i.Name, err)
 	case OpGroupDismount:
 		return nil, about(i.Name, g.Dismount())
 	}

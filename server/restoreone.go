@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"time"
@@ -166,7 +167,7 @@ func (x *oneRestore) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := x.g.options(quietLogger())
+	o := x.g.options(slog.New(slog.DiscardHandler)) // it would name the other databases as lost
 	o.Dir = filepath.Join(x.work, "replay")
 	o.LogDir, o.CheckpointDir = "", ""
 	file, _, err := ese.RestoreDatabase(ctx, ese.RestoreOptions{

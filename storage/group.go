@@ -92,6 +92,19 @@ func (g *Group) parts() (*store.Store, *transport.Transport, error) {
 	return g.store, g.queue, nil
 }
 
+// Lost are its databases whose files are missing.
+func (g *Group) Lost() (list []Place) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for p, err := range g.wrong {
+		if errors.Is(err, ErrLost) {
+			list = append(list, p)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // first tells whether the group holds the directory.
 func (g *Group) first() bool { return g.set.Groups()[0] == g }
 

@@ -75,12 +75,41 @@ func whole(path string) (string, error) {
 }
 
 type groupMountCmd struct {
-	Name string `arg:"" help:"Name of the group."`
+	Name       string `arg:"" help:"Name of the group."`
+	AcceptLoss bool   `help:"Mount it although its newest log files are lost for good, if no database needs them: the mail in them is lost, and mail programs fetch everything anew."`
 }
 
 // Run mounts the group.
 func (c *groupMountCmd) Run(e *env) error {
+	if c.AcceptLoss {
+		return c.withLoss(e)
+	}
 	return e.do(server.OpGroupMount, server.GroupInput{Name: c.Name})
+}
+
+// withLoss mounts it and says what was given up.
+func (c *groupMountCmd) withLoss(e *env) error {
+	cfg, err := e.load()
+	if err != nil {
+		return err
+	}
+	m, err := server.MountWithLoss(e.ctx, cfg, c.Name)
+	if err != nil {
+		return err
+	}
+	l := m.Loss
+	if l == nil {
+		return e.printf("%s is mounted; nothing was given up.\n", c.Name)
+	}
+	until := "an unknown commit"
+	if !l.LastCommit.IsZero() {
+		until = "the commit of " + l.LastCommit.Local().Format("2006-01-02T15:04:05.000Z07:00")
+	}
+	return e.printf("%s is mounted. Generations %d to %d (0x%X to 0x%X) of its log are given up; the last "+
+		"may never have been used.\nIt holds everything up to %s, at %v, and nothing later.\n"+
+		"Every mailbox has a new incarnation: mail programs fetch everything anew.\n"+
+		"The log of before lies in %s of the log folder. Make a full backup now: older sets do not "+
+		"lead on.\n", c.Name, l.First, l.Last, l.First, l.Last, until, l.To, l.Aside)
 }
 
 type groupDismountCmd struct {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"pillarbox/ese"
 	"pillarbox/ese/internal/wal"
@@ -64,8 +65,13 @@ func Recover(o RecoverOptions) (ese.RecoveryStats, *ese.Loss, error) {
 	if loss != nil {
 		stats = loss.Recovery
 	}
+	lost := in.Lost()
 	if err := in.Close(); err != nil || !o.Truncate {
 		return stats, loss, err
+	}
+	if len(lost) > 0 {
+		return stats, loss, fmt.Errorf("the log is kept: %w: %s", ese.ErrDatabaseLost,
+			strings.Join(lost, ", "))
 	}
 	return stats, loss, o.truncate()
 }
