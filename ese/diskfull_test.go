@@ -185,6 +185,9 @@ func TestLogDiskFullClose(t *testing.T) {
 // longer than the limit, once the open transactions have ended.
 func TestDismount(t *testing.T) {
 	g := newFullGroup(t, ese.Options{DiskFullLimit: time.Minute})
+	must(t, g.insertOne(-9, 1))
+	locks := g.in.Begin()
+	must(t, locks.Lock(g.tb, ese.Int(-9)))
 	open := g.in.Begin()
 	must(t, g.insert(open, -1, 100))
 	g.disk.SetCapacity(1)
@@ -207,6 +210,9 @@ func TestDismount(t *testing.T) {
 	g.expect()
 	must(t, open.Rollback())
 	watch(ese.ErrDismounted)
+	if err := locks.Rollback(); err != nil {
+		t.Errorf("a transaction that had changed nothing: %v", err)
+	}
 	if s := g.state(); s != dbheader.CleanShutdown {
 		t.Errorf("state %v", s)
 	}

@@ -182,6 +182,12 @@ func (tx *Tx) rollbackTo(mark int) error {
 		}
 		c := tx.v.Newest()
 		t := tx.in.treeByID(c.Tree)
+		if t == nil && c.Op == version.OpLock {
+			// A lock alone keeps no database from being dismounted, and there is nothing to undo.
+			tx.in.versions.Drop(c)
+			tx.v.Pop()
+			continue
+		}
 		if t == nil {
 			return fmt.Errorf("tree %x: %w", c.Tree, ErrNotFound)
 		}
