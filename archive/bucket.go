@@ -38,9 +38,9 @@ func (b *Bucket) key(folder, name string) string { return path.Join(b.prefix, fo
 
 // List lists a folder.
 func (b *Bucket) List(ctx context.Context, folder string) (names []string, err error) {
-	prefix := b.key(folder, "") + "/"
+	prefix := b.key(folder, "")
 	err = b.client.List(ctx, prefix, func(o s3.Object) error {
-		if name := strings.TrimPrefix(o.Key, prefix); !strings.Contains(name, "/") {
+		if name, ok := strings.CutPrefix(o.Key, prefix+"/"); ok && !strings.Contains(name, "/") {
 			names = append(names, name)
 		}
 		return nil

@@ -32,8 +32,22 @@ func hour(n int) time.Time { return time.Date(2026, 11, 25, n, 0, 0, 0, time.UTC
 // send writes the set as a stream.
 func (x made) send(t *testing.T, out io.Writer, codec Codec) string {
 	t.Helper()
+	tape, err := NewTape(out, 1, codec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := x.add(t, tape)
+	if err := tape.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// add writes the set as the next of a stream.
+func (x made) add(t *testing.T, tape *Tape) string {
+	t.Helper()
 	id := NewID(x.at, "store", x.kind)
-	s, err := NewStream(out, Begin{ID: id, Group: "store", Kind: x.kind, Total: 10}, codec)
+	s, err := tape.Set(Begin{ID: id, Group: "store", Kind: x.kind, Total: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +349,7 @@ func TestReceiveKeepsToItsFolder(t *testing.T) {
 // The sender's word why it ended is what the receiver says.
 func TestFailureIsTold(t *testing.T) {
 	var b bytes.Buffer
-	s, err := NewStream(&b, Begin{ID: "x", Group: "store"}, Codec{})
+	s, err := NewStream(&b, Begin{ID: "x", Group: "store"})
 	if err != nil {
 		t.Fatal(err)
 	}

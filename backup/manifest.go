@@ -77,6 +77,8 @@ type Begin struct {
 	Kind  ese.BackupKind `json:"kind"`
 	// Total is about how many bytes will come; 0 is not known.
 	Total int64 `json:"total"`
+	// Left is how many sets of the stream come after this one.
+	Left int `json:"left,omitempty"`
 }
 
 // NewID names a set made now.

@@ -14,14 +14,12 @@ import (
 	"pillarbox/ese"
 )
 
-// Stream is a Target that writes one tar stream: begin.json, the files, manifest.json, all in a
-// folder named by the set, so that tar makes a set of it.
+// Stream is a Target that writes a set to a Tape: begin.json, the files, manifest.json, all in a folder
+// named by the set.
 type Stream struct {
-	out   io.Writer
-	tar   *tar.Writer
-	code  io.WriteCloser
+	tape  *Tape
+	only  bool // Commit ends the tape too
 	id    string
-	now   time.Time
 	files []File
 }
 
@@ -30,22 +28,22 @@ var (
 	_ ese.Noter = (*Stream)(nil)
 )
 
-// NewStream begins a set on out. A codec works on the whole stream.
-func NewStream(out io.Writer, b Begin, codec Codec) (*Stream, error) {
-	if err := CheckID(b.ID); err != nil {
-		return nil, err
-	}
-	code, err := codec.encode(out)
+// NewStream begins a set on out that is alone there.
+func NewStream(out io.Writer, b Begin) (*Stream, error) {
+	t, err := NewTape(out, 1, Codec{})
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{out: out, tar: tar.NewWriter(code), code: code, id: b.ID, now: time.Now()}
-	return s, s.word(beginName, b)
+	s, err := t.Set(b)
+	if err == nil {
+		s.only = true
+	}
+	return s, err
 }
 
 func (s *Stream) header(name string, size int64) error {
-	return s.tar.WriteHeader(&tar.Header{
-		Name: s.id + "/" + name, Size: size, Mode: fileMode, ModTime: s.now, Format: tar.FormatPAX,
+	return s.tape.tar.WriteHeader(&tar.Header{
+		Name: s.id + "/" + name, Size: size, Mode: fileMode, ModTime: s.tape.now, Format: tar.FormatPAX,
 	})
 }
 
@@ -58,7 +56,7 @@ func (s *Stream) word(name string, v any) error {
 	if err := s.header(name, int64(len(text))); err != nil {
 		return err
 	}
-	_, err = s.tar.Write(text)
+	_, err = s.tape.tar.Write(text)
 	return err
 }
 
@@ -78,7 +76,7 @@ func (s *Stream) Create(name string, size int64) (io.WriteCloser, error) {
 	if err := s.header(name, size); err != nil {
 		return nil, err
 	}
-	return &streamFile{newCounter(s.tar), s, name, size}, nil
+	return &streamFile{newCounter(s.tape.tar), s, name, size}, nil
 }
 
 // Close ends the file.
@@ -103,16 +101,16 @@ func (s *Stream) KeepMissing(files []ese.BackupFile) {
 // Note tells the other end what the engine has finished, to resume from it.
 func (s *Stream) Note(info *ese.BackupInfo) error { return s.word(noteName, info) }
 
-// Commit writes the manifest and ends the stream.
+// Commit writes the manifest.
 func (s *Stream) Commit(m *Manifest) error {
 	m.Files = s.files
 	if err := m.agrees(); err != nil {
 		return err
 	}
-	if err := s.word(manifestName, m); err != nil {
+	if err := s.word(manifestName, m); err != nil || !s.only {
 		return err
 	}
-	return errors.Join(s.tar.Close(), s.code.Close())
+	return s.tape.Close()
 }
 
 // Abort leaves a stream that is no set.
@@ -147,9 +145,14 @@ type Receiving struct {
 // ErrCutShort: a stream ended before its manifest.
 var ErrCutShort = errors.New("the backup was cut short")
 
-// Receive takes a stream apart into a target.
+// Receive takes the first set of a stream apart into a target.
 func Receive(ctx context.Context, in io.Reader, o Receiving) (*Manifest, error) {
 	r := &receiver{ctx: ctx, o: o, tar: tar.NewReader(in), pace: newPace(o.Rate), done: o.Done}
+	return r.set()
+}
+
+// set takes one set apart.
+func (r *receiver) set() (*Manifest, error) {
 	m, err := r.run()
 	if err != nil && r.target != nil {
 		err = errors.Join(err, r.target.Abort())
@@ -245,7 +248,13 @@ func (r *receiver) file(name string, size int64) error {
 		return err
 	}
 	_, err = io.CopyBuffer(onlyWriter{w}, onlyReader{r}, make([]byte, 256<<10))
-	if err = errors.Join(err, w.Close()); err != nil {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w: %w", ErrCutShort, err)
+	}
+	if cerr := w.Close(); err == nil {
+		err = cerr // of a file that was cut short it says nothing new
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil

@@ -178,7 +178,11 @@ func (r ctxReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// gaps finds sets of log that no row reaches.
+// errNoLog: a set of an earlier version, made when nothing had been logged since the one before.
+var errNoLog = errors.New("it holds no log file: it can be restored only together with the log of its " +
+	"machine or the archive: make a full backup now")
+
+// gaps finds sets of log that no row reaches, and sets that need the log of others.
 func (s *Shelf) gaps() (findings []Finding) {
 	reached := map[*Set]bool{}
 	high := map[string]uint32{} // by stream
@@ -186,6 +190,9 @@ func (s *Shelf) gaps() (findings []Finding) {
 		for _, b := range s.Bases(g) {
 			r := s.Row(b)
 			reached[b] = true
+			if b.Engine.Low > b.Engine.High {
+				findings = append(findings, Finding{b.ID, errNoLog})
+			}
 			high[b.Engine.LogSignature] = max(high[b.Engine.LogSignature], r.High)
 		}
 	}

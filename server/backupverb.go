@@ -16,9 +16,10 @@ import (
 type BackupOptions struct {
 	Kind  string
 	Group string
-	// To is a folder, or - for one tar stream on Out.
+	// To is a folder, or - for the next set of Tape, which has done already what Compress and Encrypt
+	// say.
 	To       string
-	Out      io.Writer
+	Tape     *backup.Tape
 	Compress string
 	Encrypt  string
 	Rate     int64
@@ -27,6 +28,15 @@ type BackupOptions struct {
 	Progress func(done, total int64)
 	// Say is told whether an interrupted set goes on, or why not. Default: nobody.
 	Say func(string)
+}
+
+// NewTape begins a tar stream of so many sets on out.
+func NewTape(out io.Writer, sets int, compress, encrypt string) (*backup.Tape, error) {
+	codec, err := backup.NewCodec(compress, encrypt)
+	if err != nil {
+		return nil, err
+	}
+	return backup.NewTape(out, sets, codec)
 }
 
 // BackupResult says what was made.
@@ -162,7 +172,7 @@ func (b *backingUp) receive(ctx context.Context, u *backup.Unfinished) (*backup.
 		case w != nil && begin.ID == u.ID:
 			return w, nil
 		case b.o.To == "-":
-			return backup.NewStream(b.o.Out, begin, b.codec)
+			return b.o.Tape.Set(begin)
 		}
 		return backup.NewWriter(b.o.To, begin.ID, begin.Group, b.codec)
 	}

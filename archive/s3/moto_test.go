@@ -23,8 +23,9 @@ func TestAnotherStore(t *testing.T) {
 		Keys: s3.Keys{Access: srv.Access, Secret: srv.Secret},
 	}
 	c := client(t, o)
-	// No plus sign: this store takes one that is written %2B for one that is not.
-	keys := []string{"a", "a/b c,d", "ü/x", "deep/er/still", "~tilde"}
+	// Only a space in a key, and no slash in a prefix: encoded as AWS wants it (and as its own clients
+	// send it: tried with boto3) this store takes the signature for a wrong one.
+	keys := []string{"a", "a/b c-d", "deep/er/still", "~tilde"}
 	for i := range 20 {
 		keys = append(keys, fmt.Sprintf("many/%02d", i))
 	}
@@ -45,7 +46,7 @@ func TestAnotherStore(t *testing.T) {
 	if got := list(t, c, ""); !slices.Equal(got, keys) {
 		t.Errorf("listed %q", got)
 	}
-	if got := list(t, c, "many/"); len(got) != 20 {
+	if got := list(t, c, "many"); len(got) != 20 {
 		t.Errorf("listed %q", got)
 	}
 	last := len(keys) - 1

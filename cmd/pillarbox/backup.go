@@ -69,30 +69,56 @@ func (c *makeBackup) run(e *env, kind string) error {
 		groups, err := server.BackupGroups(e.ctx, a, c.Group, kind, func(note string) {
 			_, _ = fmt.Fprintln(os.Stderr, "pillarbox:", note)
 		})
-		if err == nil && len(groups) > 1 && to == "-" {
-			err = usageError{errors.New("there are several storage groups, and a stream holds one: name it with --group")}
-		}
 		if err != nil {
 			return err
 		}
-		var errs []error
-		for _, group := range groups {
-			bar := newProgress(os.Stderr, kind+" backup of "+group)
-			res, err := server.Backup(e.ctx, a, server.BackupOptions{
-				Kind: kind, Group: group, To: to, Out: e.out, Compress: c.Compress,
-				Encrypt: c.Encrypt, Rate: rate, Progress: bar.update, Resume: c.Resume,
-				Say: func(text string) { _, _ = fmt.Fprintln(os.Stderr, "pillarbox:", text) },
-			})
-			bar.end()
-			if err == nil {
-				err = c.report(e, res)
-			} else if len(groups) > 1 {
-				err = fmt.Errorf("storage group %s: %w", group, err)
-			}
-			errs = append(errs, err)
+		o := server.BackupOptions{
+			Kind: kind, To: to, Compress: c.Compress, Encrypt: c.Encrypt, Rate: rate, Resume: c.Resume,
+			Say: func(text string) { _, _ = fmt.Fprintln(os.Stderr, "pillarbox:", text) },
 		}
-		return errors.Join(errs...)
+		if to != "-" {
+			return c.toFolder(e, a, groups, o)
+		}
+		return c.toStream(e, a, groups, o)
 	})
+}
+
+// toFolder backs groups up one after the other; one that fails does not keep the others from it.
+func (c *makeBackup) toFolder(e *env, a server.Admin, groups []string, o server.BackupOptions) error {
+	var errs []error
+	for _, o.Group = range groups {
+		errs = append(errs, c.group(e, a, o, len(groups) > 1))
+	}
+	return errors.Join(errs...)
+}
+
+// toStream writes the sets of groups to standard output. After one that failed the stream is cut short:
+// the sets before it are whole.
+func (c *makeBackup) toStream(e *env, a server.Admin, groups []string, o server.BackupOptions) (err error) {
+	if o.Tape, err = server.NewTape(e.out, len(groups), o.Compress, o.Encrypt); err != nil {
+		return err
+	}
+	for _, o.Group = range groups {
+		if err := c.group(e, a, o, len(groups) > 1); err != nil {
+			return err
+		}
+	}
+	return o.Tape.Close()
+}
+
+// group backs one group up and reports.
+func (c *makeBackup) group(e *env, a server.Admin, o server.BackupOptions, several bool) error {
+	bar := newProgress(os.Stderr, o.Kind+" backup of "+o.Group)
+	o.Progress = bar.update
+	res, err := server.Backup(e.ctx, a, o)
+	bar.end()
+	if err == nil {
+		return c.report(e, res)
+	}
+	if several {
+		err = fmt.Errorf("storage group %s: %w", o.Group, err)
+	}
+	return err
 }
 
 // report goes to standard error where standard output is the backup itself.
@@ -161,12 +187,15 @@ func (c *backupListCmd) Run(e *env) error {
 }
 
 type backupVerifyCmd struct {
-	From     string `required:"" help:"Folder of backups." placeholder:"DIR"`
+	From     string `required:"" help:"Folder of backups, or a stream of them: a file, or - for standard input." placeholder:"DIR|FILE|-"`
 	Identity string `help:"File with age identities or the passphrase, to prove contents too." placeholder:"FILE"`
 }
 
 // Run hashes everything.
 func (c *backupVerifyCmd) Run(e *env) error {
+	if server.IsTape(c.From) {
+		return c.tape(e)
+	}
 	wrong, sets, err := server.VerifyBackups(e.ctx, c.From, c.Identity, func(id string) {
 		fmt.Fprintln(os.Stderr, "verifying", id)
 	})
@@ -182,6 +211,16 @@ func (c *backupVerifyCmd) Run(e *env) error {
 		return fmt.Errorf("%d findings in %d backups: make a full backup now", len(wrong), sets)
 	}
 	return e.printf("%d backups are whole, and no log is missing between them\n", sets)
+}
+
+// tape hashes everything of a stream.
+func (c *backupVerifyCmd) tape(e *env) error {
+	t := server.Tape{From: c.From, In: os.Stdin, Identity: c.Identity}
+	ids, err := t.Verify(e.ctx, func(id string) { fmt.Fprintln(os.Stderr, "verifying", id) })
+	if err != nil {
+		return fmt.Errorf("%w; %d backups before that are whole: make a full backup now", err, len(ids))
+	}
+	return e.printf("%d backups are whole: %s\n", len(ids), strings.Join(ids, " "))
 }
 
 type backupDrillCmd struct {

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"pillarbox/server"
 )
 
 type restoreCmd struct {
-	From       string   `required:"" help:"Folder of backups." placeholder:"DIR"`
+	From       string   `required:"" help:"Folder of backups, or a stream of them: a file, or - for standard input." placeholder:"DIR|FILE|-"`
 	Latest     bool     `help:"As far as there is log. The default."`
 	ToTime     string   `help:"Every commit at or before this moment, none later." placeholder:"2026-11-25T12:34:56Z"`
 	ToPosition string   `help:"Every log record before this position." placeholder:"0x1A,2F,B3"`
@@ -59,6 +60,32 @@ func (c *restoreCmd) Run(e *env) error {
 	if c.Database != "" && (c.Into != "" || c.Beside != "") {
 		return usageError{errors.New("--database restores in place: leave --into and --beside out")}
 	}
+	if server.IsTape(c.From) {
+		dir, err := c.unpack(e, bar)
+		if err != nil {
+			return err
+		}
+		o.From = dir
+		return errors.Join(c.restore(e, o, bar), os.RemoveAll(dir))
+	}
+	return c.restore(e, o, bar)
+}
+
+// unpack makes a folder of sets of a stream, where the server is to be or is.
+func (c *restoreCmd) unpack(e *env, bar *progress) (string, error) {
+	in := filepath.Dir(filepath.Clean(c.Into))
+	if c.Into == "" {
+		cfg, err := e.load()
+		if err != nil {
+			return "", err
+		}
+		in = cfg.Dir
+	}
+	t := server.Tape{From: c.From, In: os.Stdin, Identity: c.Identity, Progress: bar.update}
+	return t.Unpack(e.ctx, in)
+}
+
+func (c *restoreCmd) restore(e *env, o server.RestoreOptions, bar *progress) error {
 	if c.Into != "" {
 		path, err := server.RestoreInto(e.ctx, c.Into, o)
 		bar.end()

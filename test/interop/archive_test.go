@@ -41,7 +41,7 @@ func TestMachineLostButForBackupAndStore(t *testing.T) {
 	save(t, s.dir, "keys", fmt.Sprintf("aws_access_key_id = %s\naws_secret_access_key = %s\n",
 		store.Access, store.Secret))
 	s.configure(`name = "store"`, "name = \"store\"\ngeneration_bytes = 131072\narchive_every = \"1s\"\n"+
-		"archive = \"s3://"+moto.Bucket+"/mail\"", "[[group]]", fmt.Sprintf(
+		"archive = \"s3://"+moto.Bucket+"\"", "[[group]]", fmt.Sprintf(
 		"[s3]\nendpoint = %q\nregion = %q\ncredentials = \"keys\"\n\n[[group]]", store.URL, moto.Region))
 	s.mustStart()
 	l.send(s, 120)
