@@ -178,7 +178,11 @@ func (s *coreStream) Close() error {
 
 // stream writes the result of an operation to w.
 func (c *Core) stream(ctx context.Context, op Op, in []byte, w io.Writer) error {
-	if op != OpBackup {
+	switch op {
+	case OpMailboxMove, OpDatabaseMove:
+		return c.streamMove(ctx, op, in, w)
+	case OpBackup:
+	default:
 		return fmt.Errorf("%w: %s", errUnknownOp, op)
 	}
 	var b BackupInput
@@ -228,9 +232,6 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 	case "items":
 		return c.answerItems(ctx, op, in)
 	case "mailbox":
-		if op == OpMailboxMove {
-			return nil, c.moveMailbox(ctx, in)
-		}
 		return c.answerMailbox(ctx, op, in)
 	case "group":
 		return c.answerGroup(ctx, op, in)

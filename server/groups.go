@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 
 	"pillarbox/ese"
 	"pillarbox/storage"
@@ -21,10 +20,10 @@ const (
 	OpDatabaseCreate   Op = "database.create"   // DatabaseInput
 	OpDatabaseMount    Op = "database.mount"    // DatabaseInput
 	OpDatabaseDismount Op = "database.dismount" // DatabaseInput
-	OpDatabaseMove     Op = "database.move"     // DatabaseInput
+	OpDatabaseMove     Op = "database.move"     // DatabaseInput, by Move
 	OpDatabaseReplace  Op = "database.replace"  // ReplaceInput
 
-	OpMailboxMove Op = "mailbox.move" // MoveInput
+	OpMailboxMove Op = "mailbox.move" // MoveInput, by Move
 )
 
 // GroupInput names a storage group and, to make one, says what it is like.
@@ -117,27 +116,8 @@ func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error
 		return nil, c.store.DismountDatabase(ctx, p)
 	case OpDatabaseReplace:
 		return nil, about(i.Database, c.store.ReplaceDatabase(ctx, p, i.Replacement))
-	case OpDatabaseMove:
-		return nil, c.store.MoveDatabase(ctx, p, filepath.Clean(i.Path), nil)
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
-}
-
-// moveMailbox moves the mailbox of an account to another database.
-func (c *Core) moveMailbox(ctx context.Context, in []byte) error {
-	var i MoveInput
-	if err := json.Unmarshal(in, &i); err != nil {
-		return err
-	}
-	p, err := storage.ParsePlace(i.To)
-	if err != nil {
-		return err
-	}
-	id, err := mailboxOf(c.dir, i.Address)
-	if err != nil {
-		return err
-	}
-	return about(i.Address, c.store.MoveMailbox(ctx, id, p, nil))
 }
 
 // homeOf checks where a new user's mailbox is to live; empty is where the config says.

@@ -32,8 +32,10 @@ type MailboxInput struct {
 
 // MailboxEntry is a mailbox in a list.
 type MailboxEntry struct {
-	ID       string `json:"id"`
-	Address  string `json:"address"`
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	// Database is GROUP/DATABASE where it lives.
+	Database string `json:"database,omitempty"`
 	Messages int64  `json:"messages"`
 	Size     int64  `json:"size"`
 	// Recoverable and RecoverableSize are deleted messages that are kept.
@@ -149,7 +151,7 @@ func (c *Core) changeMailbox(ctx context.Context, name string, fn func(*store.Ma
 func (c *Core) mailboxes() ([]MailboxEntry, error) {
 	list := []MailboxEntry{}
 	for _, u := range c.dir.Users() {
-		e := MailboxEntry{ID: hex.EncodeToString(u.ID[:]), Address: u.Address}
+		e := MailboxEntry{ID: hex.EncodeToString(u.ID[:]), Address: u.Address, Database: u.Home}
 		m, err := c.store.Mailbox(store.MailboxID(u.ID))
 		if errors.Is(err, store.ErrNoMailbox) {
 			list = append(list, e)

@@ -74,5 +74,6 @@ func (c *databaseMoveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.do(server.OpDatabaseMove, server.DatabaseInput{Database: c.Database, Path: path})
+	in := server.DatabaseInput{Database: c.Database, Path: path}
+	return e.move(server.OpDatabaseMove, in, "move of "+c.Database, formatBytes)
 }

@@ -43,8 +43,8 @@ func (c *mailboxListCmd) Run(e *env) error {
 }
 
 func liveLine(m *server.MailboxEntry) string {
-	line := fmt.Sprintf("%s\t%d messages\t%d bytes\t%d recoverable\t%d bytes", m.Address, m.Messages,
-		m.Size, m.Recoverable, m.RecoverableSize)
+	line := fmt.Sprintf("%s\t%s\t%d messages\t%d bytes\t%d recoverable\t%d bytes", m.Address,
+		m.Database, m.Messages, m.Size, m.Recoverable, m.RecoverableSize)
 	if m.Keep != "" {
 		line += "\tkeeps deleted messages for " + m.Keep
 	}
@@ -141,5 +141,6 @@ type mailboxMoveCmd struct {
 
 // Run moves the mailbox; one that was interrupted goes on.
 func (c *mailboxMoveCmd) Run(e *env) error {
-	return e.do(server.OpMailboxMove, server.MoveInput{Address: c.Address, To: c.To})
+	in := server.MoveInput{Address: c.Address, To: c.To}
+	return e.move(server.OpMailboxMove, in, "move of "+c.Address, countText)
 }

@@ -124,6 +124,14 @@ func (e *env) do(op server.Op, in any) error {
 	return e.admin(func(a server.Admin) error { return a.Do(e.ctx, op, in, nil) })
 }
 
+// move moves a mailbox or a database and shows how far it is, in units that unit writes.
+func (e *env) move(op server.Op, in any, what string, unit func(int64) string) error {
+	bar := newProgress(os.Stderr, what)
+	bar.unit = unit
+	defer bar.end()
+	return e.admin(func(a server.Admin) error { return server.Move(e.ctx, a, op, in, bar.update) })
+}
+
 // printf writes to standard output.
 func (e *env) printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(e.out, format, args...)

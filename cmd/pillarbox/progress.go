@@ -15,7 +15,8 @@ type progress struct {
 	what     string
 	begun    time.Time
 	last     time.Time
-	open     bool // a bar stands on the line
+	open     bool               // a bar stands on the line
+	unit     func(int64) string // writes a number of what is counted
 }
 
 const (
@@ -26,7 +27,7 @@ const (
 
 func newProgress(f *os.File, what string) *progress {
 	now := time.Now()
-	p := &progress{out: f, terminal: isTerminal(f), what: what, begun: now, last: now}
+	p := &progress{out: f, terminal: isTerminal(f), what: what, begun: now, last: now, unit: formatBytes}
 	return p
 }
 
@@ -35,7 +36,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// update is told the bytes done and, where it is known, the total.
+// update is told how much is done and, where it is known, the total.
 func (p *progress) update(done, total int64) {
 	every := lineEvery
 	if p.terminal {
@@ -46,7 +47,7 @@ func (p *progress) update(done, total int64) {
 		return
 	}
 	p.last = now
-	line := p.what + " " + progressText(done, total, now.Sub(p.begun), p.terminal)
+	line := p.what + " " + p.text(done, total, now.Sub(p.begun))
 	if p.terminal {
 		p.open = true
 		_, _ = fmt.Fprintf(p.out, "\r%-78s", line) // a bar that nobody sees ends nothing
@@ -63,22 +64,25 @@ func (p *progress) end() {
 	}
 }
 
-// progressText is a bar with rate and time left.
-func progressText(done, total int64, took time.Duration, bar bool) string {
+// text is a bar with rate and time left.
+func (p *progress) text(done, total int64, took time.Duration) string {
 	rate := int64(float64(done) / max(took.Seconds(), 0.001))
 	if total <= done || done == 0 {
-		return fmt.Sprintf("%s, %s/s", formatBytes(done), formatBytes(rate))
+		return fmt.Sprintf("%s, %s/s", p.unit(done), p.unit(rate))
 	}
 	part := float64(done) / float64(total)
 	left := time.Duration((1 - part) / part * float64(took)).Round(time.Second)
-	text := fmt.Sprintf("%3.0f%% %s of %s, %s/s, %v left", 100*part, formatBytes(done),
-		formatBytes(total), formatBytes(rate), left)
-	if bar {
+	text := fmt.Sprintf("%3.0f%% %s of %s, %s/s, %v left", 100*part, p.unit(done),
+		p.unit(total), p.unit(rate), left)
+	if p.terminal {
 		n := int(part * barWidth)
 		text = "[" + strings.Repeat("#", n) + strings.Repeat(".", barWidth-n) + "] " + text
 	}
 	return text
 }
+
+// countText writes a number of messages.
+func countText(n int64) string { return fmt.Sprintf("%d messages", n) }
 
 func formatBytes(n int64) string {
 	const units = "KMGT"
