@@ -77,6 +77,8 @@ type Recipient struct {
 	Created       time.Time
 	// Home is where the mailbox lives (Directory.Home).
 	Home string
+
+	login uint64 // rises when logins of before are good no more
 }
 
 // Alias is a further address of a recipient.
@@ -136,6 +138,7 @@ type Directory struct {
 	hashers  chan struct{} // one token per hash being worked out
 	dummy    string        // a hash to compare with where there is none
 	verified loginMemory
+	watchers watchers
 	failures limiter
 }
 

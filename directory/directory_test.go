@@ -253,6 +253,48 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
+// What takes a login away ends the sessions that go on with it, and no others.
+func TestWatch(t *testing.T) {
+	b := newBed(t, cheap())
+	ctx := t.Context()
+	b.must(b.AddDomain(ctx, "x.test"))
+	for name, change := range map[string]func(addr string) error{
+		"password": func(a string) error { return b.SetPassword(ctx, a, Secret{Password: "new"}) },
+		"disabled": func(a string) error { return b.SetDisabled(ctx, a, true) },
+		"removed":  func(a string) error { _, err := b.RemoveUser(ctx, a); return err },
+	} {
+		addr := name + "@x.test"
+		b.addUser(addr, "secret")
+		b.addUser("other"+addr, "secret")
+		var ended, others int
+		watch := func(addr string, n *int) (Recipient, func()) {
+			r, err := b.Authenticate(ctx, Login{Name: addr, Password: "secret"})
+			b.must(err)
+			stop, err := b.Watch(&r, func() { *n++ })
+			b.must(err)
+			return r, stop
+		}
+		r, _ := watch(addr, &ended)
+		watch("other"+addr, &others)
+		_, stop := watch(addr, &others)
+		stop()
+		b.must(b.SetDisabled(ctx, addr, false)) // takes nothing away
+		if ended != 0 || b.Valid(&r) != nil {
+			t.Errorf("%s: ended %d times before the change: %v", name, ended, b.Valid(&r))
+		}
+		b.must(change(addr))
+		if ended != 1 || others != 0 {
+			t.Errorf("%s: the session ended %d times, others %d", name, ended, others)
+		}
+		if err := b.Valid(&r); !errors.Is(err, ErrBadLogin) {
+			t.Errorf("%s: the login counts for %v", name, err)
+		}
+		if _, err := b.Watch(&r, func() {}); !errors.Is(err, ErrBadLogin) {
+			t.Errorf("%s: watched after the change: %v", name, err)
+		}
+	}
+}
+
 func TestLimiter(t *testing.T) {
 	b := newBed(t, cheap())
 	b.must(b.AddDomain(t.Context(), "x.test"))

@@ -59,6 +59,7 @@ func (d *Directory) RemoveUser(ctx context.Context, addr string) (Recipient, err
 	}
 	d.mu.Unlock()
 	d.verified.forget(e.ID)
+	d.watchers.end(e.ID)
 	d.o.Logger.Info("user removed", "address", e.Address)
 	return e.Recipient, nil
 }

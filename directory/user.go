@@ -197,7 +197,7 @@ func (d *Directory) user(addr string) (*entry, error) {
 	return e, nil
 }
 
-// SetPassword gives a user another password. Remembered logins are forgotten.
+// SetPassword gives a user another password. Remembered logins are forgotten, sessions end.
 func (d *Directory) SetPassword(ctx context.Context, addr string, secret Secret) error {
 	if _, err := d.user(addr); err != nil {
 		return err // before the hashing
@@ -225,12 +225,14 @@ func (d *Directory) SetPassword(ctx context.Context, addr string, secret Secret)
 	}
 	next := *e
 	next.cred = cred
+	next.login++
 	d.replace(&next)
+	d.watchers.end(e.ID)
 	d.o.Logger.Info("password changed", "address", e.Address)
 	return nil
 }
 
-// SetDisabled forbids or allows a user's login. Mail is taken all the same.
+// SetDisabled forbids or allows a user's login. Mail is taken all the same; sessions end.
 func (d *Directory) SetDisabled(ctx context.Context, addr string, disabled bool) error {
 	d.changeMu.Lock()
 	defer d.changeMu.Unlock()
@@ -247,7 +249,13 @@ func (d *Directory) SetDisabled(ctx context.Context, addr string, disabled bool)
 	if err != nil {
 		return fmt.Errorf("disable or enable %s: %w", addr, err)
 	}
+	if disabled {
+		next.login++
+	}
 	d.replace(&next)
+	if disabled {
+		d.watchers.end(e.ID)
+	}
 	d.o.Logger.Info("user changed", "address", e.Address, "disabled", disabled)
 	return nil
 }

@@ -31,6 +31,8 @@ type ConnInfo struct {
 	Remote, Local net.Addr
 	// TLS is nil in clear.
 	TLS *tls.ConnectionState
+	// End makes the connection end behind the command under way: the login is good no more.
+	End func()
 }
 
 // Backend checks users. An *Error that it or the others return is sent to the client; any other

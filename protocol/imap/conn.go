@@ -48,6 +48,7 @@ type conn struct {
 	mu      sync.Mutex
 	waiting bool // in a read between commands, or in IDLE
 	ending  bool // Shutdown asked
+	revoked bool // the login is good no more
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -101,6 +102,8 @@ func (c *conn) farewell(err error) {
 	var text string
 	var ne net.Error
 	switch {
+	case c.isRevoked():
+		text = "The account was changed; log in again"
 	case c.isEnding():
 		text = "Server is shutting down"
 	case errors.Is(err, errLineTooLong), errors.Is(err, errCommandTooLong):
@@ -186,6 +189,20 @@ func (c *conn) Stop() {
 	if c.waiting {
 		_ = c.rawConn.SetReadDeadline(time.Unix(1, 0))
 	}
+}
+
+// revoke ends the connection of a user who may not go on.
+func (c *conn) revoke() {
+	c.mu.Lock()
+	c.revoked = true
+	c.mu.Unlock()
+	c.Stop()
+}
+
+func (c *conn) isRevoked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.revoked
 }
 
 func (c *conn) isEnding() bool {

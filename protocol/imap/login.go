@@ -120,7 +120,9 @@ func (c *conn) enter(req *request, user, password string) error {
 	if user == "" || password == "" || strings.IndexByte(user+password, 0) >= 0 {
 		return no(CodeAuthenticationFailed, "Authentication failed")
 	}
-	info := ConnInfo{Remote: c.rawConn.RemoteAddr(), Local: c.rawConn.LocalAddr(), TLS: c.tls}
+	info := ConnInfo{
+		Remote: c.rawConn.RemoteAddr(), Local: c.rawConn.LocalAddr(), TLS: c.tls, End: c.revoke,
+	}
 	session, err := c.server.opt.Backend.Login(c.ctx, user, password, info)
 	var e *Error
 	if errors.As(err, &e) && e.Code == CodeAuthenticationFailed {

@@ -15,6 +15,7 @@ import (
 // Directory is what logins are checked with.
 type Directory interface {
 	Authenticate(ctx context.Context, l directory.Login) (directory.Recipient, error)
+	Watch(r *directory.Recipient, ended func()) (stop func(), err error)
 }
 
 // Mailboxes opens mailboxes. *store.Store is one.
@@ -62,8 +63,12 @@ func (b *Backend) Login(ctx context.Context, user, password string, info imap.Co
 	if err != nil {
 		return nil, b.translate(err)
 	}
+	stop, err := b.dir.Watch(&r, info.End)
+	if err != nil {
+		return nil, loginError(err)
+	}
 	b.log.Info("login", "service", "imap", "user", r.Address, "peer", l.Remote.String(), "tls", info.TLS != nil)
-	return &session{b: b, box: box}, nil
+	return &session{b: b, box: box, stop: stop}, nil
 }
 
 func remoteAddr(a net.Addr) netip.Addr {

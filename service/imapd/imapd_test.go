@@ -27,6 +27,11 @@ type client struct {
 }
 
 func start(t *testing.T) (*store.Store, func() *client) {
+	s, _, dial := startWith(t)
+	return s, dial
+}
+
+func startWith(t *testing.T) (*store.Store, *directory.Directory, func() *client) {
 	t.Helper()
 	g := esetest.Open(t, ese.Options{})
 	ctx := context.Background()
@@ -68,7 +73,7 @@ func start(t *testing.T) (*store.Store, func() *client) {
 			t.Errorf("check: %v %v", found, err)
 		}
 	})
-	return s, func() *client {
+	return s, dir, func() *client {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -164,6 +169,33 @@ func TestMailboxLife(t *testing.T) {
 }
 
 // Many messages are fetched in batches, each exactly once and in order.
+// A user who is disabled is told so and cut off, in IDLE and between commands.
+func TestRevoked(t *testing.T) {
+	_, dir, dial := startWith(t)
+	idle, quiet := dial(), dial()
+	for _, c := range []*client{idle, quiet} {
+		c.do("LOGIN alice@x.test secret")
+		c.do("SELECT INBOX")
+	}
+	idle.send("i IDLE\r\n")
+	if l := idle.line(); !strings.HasPrefix(l, "+") {
+		t.Fatal(l)
+	}
+	if err := dir.SetDisabled(context.Background(), "alice@x.test", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*client{idle, quiet} {
+		if l := c.line(); !strings.HasPrefix(l, "* BYE The account was changed") {
+			t.Error(l)
+		}
+	}
+	late := dial()
+	late.send("l LOGIN alice@x.test secret\r\n")
+	if l := late.line(); !strings.HasPrefix(l, "l NO ") {
+		t.Error(l)
+	}
+}
+
 func TestFetchBatches(t *testing.T) {
 	s, dial := start(t)
 	_ = s

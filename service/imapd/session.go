@@ -11,8 +11,9 @@ import (
 
 // session is one logged-in user.
 type session struct {
-	b   *Backend
-	box *store.Mailbox
+	b    *Backend
+	box  *store.Mailbox
+	stop func() // watches the login no more
 }
 
 var _ imap.Session = (*session)(nil)
@@ -150,4 +151,7 @@ func (s *session) Select(_ context.Context, name string, _ imap.SelectOptions) (
 	return &mailbox{s: s, fid: f.ID, keywords: len(snap.Keywords)}, d, nil
 }
 
-func (s *session) Close() error { return nil }
+func (s *session) Close() error {
+	s.stop()
+	return nil
+}

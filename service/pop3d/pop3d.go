@@ -16,6 +16,7 @@ import (
 // Directory checks logins. *directory.Directory is one.
 type Directory interface {
 	Authenticate(ctx context.Context, l directory.Login) (directory.Recipient, error)
+	Valid(r *directory.Recipient) error
 }
 
 // Mailboxes opens mailboxes. *store.Store is one.
@@ -78,7 +79,8 @@ func (b *backend) Login(
 		return nil, refuse(log, "maildrop not opened", err)
 	}
 	log.Info("login", "tls", info.TLS != nil, "messages", len(d.Messages()))
-	return &maildrop{d: d, log: log}, nil
+	valid := func() error { return b.o.Directory.Valid(&r) }
+	return &maildrop{d: d, log: log, valid: valid}, nil
 }
 
 // refuse logs an error and makes its reply.
@@ -118,8 +120,9 @@ func answer(err error) *pop3.Error {
 
 // maildrop is a store.Maildrop as the protocol wants it.
 type maildrop struct {
-	d   *store.Maildrop
-	log *slog.Logger
+	d     *store.Maildrop
+	log   *slog.Logger
+	valid func() error // the login may be good no more
 }
 
 var _ pop3.Maildrop = (*maildrop)(nil)
@@ -140,6 +143,10 @@ type stream struct {
 }
 
 func (m *maildrop) Open(i int) (io.ReadCloser, error) {
+	err := m.valid()
+	if err != nil {
+		return nil, refuse(m.log, "message refused", err)
+	}
 	r, err := m.d.Open(i)
 	if err != nil {
 		return nil, refuse(m.log, "message not opened", err)
@@ -148,7 +155,11 @@ func (m *maildrop) Open(i int) (io.ReadCloser, error) {
 }
 
 func (m *maildrop) Remove(ctx context.Context, idx []int) error {
-	if err := m.d.Remove(ctx, idx); err != nil {
+	err := m.valid()
+	if err == nil {
+		err = m.d.Remove(ctx, idx)
+	}
+	if err != nil {
 		return refuse(m.log, "messages not removed", err)
 	}
 	if len(idx) > 0 {

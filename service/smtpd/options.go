@@ -24,6 +24,7 @@ type Directory interface {
 	IsLocal(domain string) bool
 	Owns(id directory.GUID, a address.Address) bool
 	Authenticate(ctx context.Context, l directory.Login) (directory.Recipient, error)
+	Valid(r *directory.Recipient) error
 }
 
 // Mailboxes tells whether a mailbox has room. *store.Store is one.

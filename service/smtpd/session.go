@@ -98,6 +98,9 @@ func (s *session) sender(ctx context.Context, a address.Address) (unverified boo
 	case a.IsZero():
 		return false, nil // notifications; users' programs send them too (RFC 8098 3)
 	case s.user != nil:
+		if err := s.o.Directory.Valid(s.user); err != nil {
+			return false, err
+		}
 		if !s.o.Directory.Owns(s.user.ID, a) {
 			return false, reply(550, [3]int{5, 7, 1}, "this sender is not an address of yours")
 		}
