@@ -129,26 +129,50 @@ func (s *Set) CheckIntegrity(
 	return all, nil
 }
 
-// LossReport tells what a repair of a database of one of the groups lost. Where several have one of
-// the name, the folder of the report's file is that of the group.
+// LossReport tells what a repair of a database of one of the groups lost.
 func (s *Set) LossReport(ctx context.Context, loss *offline.Loss) ([]store.LossItem, error) {
-	folder := filepath.Base(filepath.Dir(loss.File))
-	var found *store.Store
-	n := 0
+	g, err := s.repaired(loss.File)
+	if err != nil {
+		return nil, err
+	}
+	st, _, err := g.parts()
+	if err != nil {
+		return nil, err
+	}
+	return st.LossReport(ctx, loss)
+}
+
+// repaired is the group with the database that a repair's report names by its file: the one that
+// lies there. A report from elsewhere, or one with part of a path, leads to the only database of
+// that name, or the only one in a folder of that name.
+func (s *Set) repaired(file string) (*Group, error) {
+	var named, near []*Group
 	for _, g := range s.Groups() {
-		st, _, err := g.parts()
-		if err != nil || !st.HasDatabase(loss.File) {
-			continue
-		}
-		n++
-		if found == nil || filepath.Base(g.spec.Engine.Dir) == folder {
-			found = st
+		for _, d := range g.databases() {
+			path := g.path(&d)
+			if path == file {
+				return g, nil
+			}
+			if filepath.Base(path) != filepath.Base(file) {
+				continue
+			}
+			named = append(named, g)
+			if filepath.Base(filepath.Dir(path)) == filepath.Base(filepath.Dir(file)) {
+				near = append(near, g)
+			}
 		}
 	}
-	if n == 0 {
-		return nil, fmt.Errorf("the report is of %s, which is no mounted database of this server", loss.File)
+	switch {
+	case len(named) == 0:
+		return nil, fmt.Errorf("the report is of %s, which is no database of this server: "+
+			"pillarbox database list shows them", file)
+	case len(named) == 1:
+		return named[0], nil
+	case len(near) == 1:
+		return near[0], nil
 	}
-	return found.LossReport(ctx, loss)
+	return nil, fmt.Errorf("the report is of %s, and several databases have that name: write the "+
+		"whole path of the right one into the report (\"file\")", file)
 }
 
 // Kept is what all groups keep of what was deleted.

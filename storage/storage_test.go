@@ -183,6 +183,25 @@ func TestNewMailboxes(t *testing.T) {
 	}
 }
 
+// A repair's report leads to the database that lies where it says, though others have its name.
+func TestRepaired(t *testing.T) {
+	b := open(t, func(o *Options) {
+		o.Groups[0].Databases, o.Groups[1].Databases = []string{"priv1.edb", "x.edb"}, []string{"priv1.edb"}
+	})
+	for file, want := range map[string]string{
+		"/d/a/priv1.edb": "a", "/d/b/priv1.edb": "b", "b/priv1.edb": "b", "/copy/a/priv1.edb": "a",
+		"/copy/x.edb": "a", "priv1.edb": "", "/copy/priv1.edb": "", "/d/a/other.edb": "",
+	} {
+		g, err := b.set.repaired(file)
+		switch {
+		case want == "" && err == nil:
+			t.Errorf("%s leads to group %s", file, g.Name())
+		case want != "" && (err != nil || g.Name() != want):
+			t.Errorf("%s leads to %v (%v), want group %s", file, g, err, want)
+		}
+	}
+}
+
 // The log disk of a group fills up: it refuses changes, is dismounted clean, and is mounted again
 // by itself when there is space. The other group serves meanwhile, and no mail is lost.
 func TestLogDiskFull(t *testing.T) {

@@ -87,12 +87,6 @@ func (s *Store) lossDatabase(file string) (*database, error) {
 	return nil, fmt.Errorf("the report is of %s, which is no database of this store", file)
 }
 
-// HasDatabase tells whether a mounted database has the name of the file.
-func (s *Store) HasDatabase(file string) bool {
-	_, err := s.lossDatabase(file)
-	return err == nil
-}
-
 // lossBox is a mailbox, whose row may be lost.
 type lossBox struct {
 	id      MailboxID
