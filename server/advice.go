@@ -88,6 +88,8 @@ func adviceFor(err error) string {
 		errors.Is(err, ese.ErrDBTimeTooNew):
 		return "put the named file back from a backup, or restore the whole folder; " +
 			"eseutil /k shows what is damaged, docs/operating.md what to do"
+	case errors.Is(err, errHalfMade):
+		return "what lies there is of no use: remove the folder, and restore into a new one"
 	case errors.Is(err, errHalfRestored):
 		return "run pillarbox restore again: it goes on from there (docs/recovery.md)"
 	case errors.Is(err, errNothingBeside):

@@ -43,6 +43,33 @@ func refuseHalfRestored(_, dir string) error {
 	return nil
 }
 
+// intoName is the note of a restore into a new folder: it lies beside the config from before that is
+// there until the restored groups have been opened.
+const intoName = "restoring-into"
+
+// errHalfMade: a restore into a new folder did not come to its end.
+var errHalfMade = errors.New("a restore into this folder did not come to its end")
+
+// refuseHalfMade refuses a config whose server was not wholly restored: it may name the data of
+// another server, or none.
+func refuseHalfMade(config string) error {
+	at := filepath.Join(filepath.Dir(config), intoName)
+	if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%w (%s is there)", errHalfMade, at), err)
+	}
+	return nil
+}
+
+// noteInto writes the note.
+func noteInto(dir string) error {
+	return errors.Join(replaceFile(filepath.Join(dir, intoName), nil, 0o600), vfs.OS().SyncDir(dir))
+}
+
+// endInto removes it.
+func endInto(dir string) error {
+	return errors.Join(os.Remove(filepath.Join(dir, intoName)), vfs.OS().SyncDir(dir))
+}
+
 // aside is what a restore has moved.
 type aside struct {
 	g         *GroupConfig

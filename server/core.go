@@ -50,6 +50,11 @@ type coreOptions struct {
 
 // openCore opens and recovers the storage groups. ese.ErrLocked when another process has them.
 func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
+	if !o.restored {
+		if err := refuseHalfMade(cfg.path); err != nil {
+			return nil, err
+		}
+	}
 	c := &Core{cfg: cfg, logger: o.logger, started: time.Now()}
 	c.backups = openNotes(cfg.Dir, cfg.Groups[0].Name, o.logger)
 	c.closing, c.stop = context.WithCancel(context.Background())

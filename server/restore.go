@@ -335,7 +335,13 @@ func RestoreInto(ctx context.Context, dir string, o RestoreOptions) (config stri
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
+	if err := noteInto(dir); err != nil {
+		return "", err
+	}
 	config, err = allInto(ctx, dir, parts)
+	if err == nil {
+		err = endInto(dir)
+	}
 	if errors.Is(err, errPlanned) {
 		return "", os.RemoveAll(dir)
 	}

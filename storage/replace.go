@@ -58,8 +58,12 @@ func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error
 // Replace is ReplaceDatabase while no server runs: the files take their place when the group is
 // opened.
 func Replace(dir string, p Place, r Replacement) error {
+	return replaceOffline(vfs.OS(), dir, p, r)
+}
+
+func replaceOffline(fsys vfs.FS, dir string, p Place, r Replacement) error {
 	at := filepath.Join(dir, RegistryName)
-	reg, err := loadRegistry(vfs.OS(), at)
+	reg, err := loadRegistry(fsys, at)
 	if err != nil {
 		return err
 	}
@@ -68,7 +72,7 @@ func Replace(dir string, p Place, r Replacement) error {
 		return fmt.Errorf("%s: %w", p, ErrNoDatabase)
 	}
 	d.Replaced, d.Dismounted = &r, false
-	return reg.save(vfs.OS(), at)
+	return reg.save(fsys, at)
 }
 
 // endReplacements goes on with what was interrupted. changeMu is held.

@@ -17,7 +17,7 @@ import (
 	"pillarbox/test/program"
 )
 
-var points = flag.Int("points", 8, "how often a backup or restore is killed")
+var points = flag.Int("points", 10, "how often a backup or restore is killed")
 
 // office is a data folder with two accounts, of which the set in sets has the first.
 type office struct {
@@ -30,11 +30,11 @@ type office struct {
 }
 
 // TestKillBackup kills backups and restores at random moments: full, incremental, restore in place to
-// an earlier moment, restore into a new folder. What is there then is the old state or the new one, or
+// an earlier moment, restore into a new folder, restore of one database. What is there then is the old state or the new one, or
 // it refuses and the same verb again leads to the new one.
 func TestKillBackup(t *testing.T) {
 	o := newOffice(t, build(t))
-	kinds := []func(){o.full, o.incremental, o.inPlace, o.into}
+	kinds := []func(){o.full, o.incremental, o.inPlace, o.into, o.oneDatabase}
 	for i := range *points {
 		kinds[i%len(kinds)]()
 		if t.Failed() {
@@ -56,7 +56,18 @@ func newOffice(t *testing.T, bin string) *office {
 	o.moment = time.Now().Add(time.Millisecond).Format(time.RFC3339Nano)
 	time.Sleep(20 * time.Millisecond)
 	o.must("--config", o.config, "user", "add", "two@pillarbox.test", "--password", "secret")
+	o.two()
 	return o
+}
+
+// two makes a server whose second database has an account; sets2 holds it.
+func (o *office) two() {
+	config := o.path("data2/pillarbox.toml")
+	o.must("init", "--dir", o.path("data2"), "--domain", "pillarbox.test", "--hostname", "localhost")
+	o.must("--config", config, "database", "create", "store/priv2")
+	o.must("--config", config, "user", "add", "one@pillarbox.test", "--password", "secret",
+		"--database", "store/priv2")
+	o.must("--config", config, "backup", "full", "--to", o.path("sets2"))
 }
 
 func (o *office) path(name string) string { return filepath.Join(o.dir, name) }
@@ -184,4 +195,27 @@ func (o *office) into() {
 	o.must("restore", "--from", o.sets, "--into", again)
 	o.wantAccounts(filepath.Join(again, "pillarbox.toml"), 1)
 	o.drop(to, again)
+}
+
+// oneDatabase kills the restore of one database: it is the old one or the restored one, mounted with
+// its account, and the same verb again leads to the restored one.
+func (o *office) oneDatabase() {
+	data := o.copyOf(o.path("data2"))
+	config := filepath.Join(data, "pillarbox.toml")
+	mounted := func() {
+		o.t.Helper()
+		if out := o.must("--config", config, "database", "list"); !strings.Contains(out,
+			"store/priv2\tmounted\t1 mailboxes") {
+			o.t.Errorf("the database is not there:\n%s", out)
+		}
+	}
+	verb := []string{
+		"--config", config, "restore", "--from", o.path("sets2"), "--database", "store/priv2",
+	}
+	o.kill(300*time.Millisecond, verb...)
+	mounted()
+	o.must(verb...)
+	mounted()
+	o.wantAccounts(config, 1)
+	o.drop(data)
 }
