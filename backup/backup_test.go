@@ -62,7 +62,7 @@ func (x made) add(t *testing.T, tape *Tape) string {
 	}
 	for _, name := range names {
 		text := fmt.Sprintf("%s of %s, generations %d to %d", name, id, x.low, x.high)
-		w, err := s.Create(name, int64(len(text)))
+		w, err := s.FromEngine().Create(name, int64(len(text)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -135,6 +135,15 @@ func (f *File) stored() (name string, bytes int64, sum string) {
 	return f.Stored, f.StoredBytes, f.StoredSHA256
 }
 
+// hashedBy takes the hash that the engine made, where there is none.
+func (f *File) hashedBy(e *ese.BackupInfo) {
+	for _, x := range e.Files {
+		if f.SHA256 == "" && x.Name == f.Name {
+			f.SHA256 = x.SHA256
+		}
+	}
+}
+
 // parseManifest reads a manifest and refuses what could lead astray.
 func parseManifest(r io.Reader) (*Manifest, error) {
 	m := &Manifest{}

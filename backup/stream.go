@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func (s *Stream) word(name string, v any) error {
 
 // streamFile is a file of a Stream.
 type streamFile struct {
-	*counter
+	counter
 	s    *Stream
 	name string
 	size int64
@@ -70,13 +71,21 @@ type streamFile struct {
 
 // Create begins a file of exactly so many bytes.
 func (s *Stream) Create(name string, size int64) (io.WriteCloser, error) {
+	f, err := s.begin(name, size)
+	if err == nil {
+		f.sum = sha256.New()
+	}
+	return f, err
+}
+
+func (s *Stream) begin(name string, size int64) (*streamFile, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	if err := s.header(name, size); err != nil {
 		return nil, err
 	}
-	return &streamFile{newCounter(s.tape.tar), s, name, size}, nil
+	return &streamFile{counter{w: s.tape.tar}, s, name, size}, nil
 }
 
 // Close ends the file.
@@ -86,6 +95,16 @@ func (f *streamFile) Close() error {
 	}
 	f.s.files = append(f.s.files, File{Name: f.name, Bytes: f.n, SHA256: f.hex()})
 	return nil
+}
+
+// FromEngine takes the files of the engine, which hashes them itself: Commit believes its manifest, and
+// whoever receives the stream compares.
+func (s *Stream) FromEngine() ese.BackupSink { return engineSink{s} }
+
+type engineSink struct{ *Stream }
+
+func (s engineSink) Create(name string, size int64) (io.WriteCloser, error) {
+	return s.begin(name, size)
 }
 
 // KeepMissing takes files that did not go through the stream as being there from an earlier try: the
@@ -104,6 +123,9 @@ func (s *Stream) Note(info *ese.BackupInfo) error { return s.word(noteName, info
 // Commit writes the manifest.
 func (s *Stream) Commit(m *Manifest) error {
 	m.Files = s.files
+	for i := range m.Files {
+		m.Files[i].hashedBy(&m.Engine)
+	}
 	if err := m.agrees(); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func NewWriter(to, id, group string, codec Codec) (*Writer, error) {
 	return w, nil
 }
 
-// counter counts and hashes.
+// counter counts, and hashes where it has a sum.
 type counter struct {
 	w   io.Writer
 	sum hash.Hash
@@ -76,12 +76,19 @@ func newCounter(w io.Writer) *counter { return &counter{w: w, sum: sha256.New()}
 
 func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
-	c.sum.Write(p[:n])
+	if c.sum != nil {
+		c.sum.Write(p[:n])
+	}
 	c.n += int64(n)
 	return n, err
 }
 
-func (c *counter) hex() string { return hex.EncodeToString(c.sum.Sum(nil)) }
+func (c *counter) hex() string {
+	if c.sum == nil {
+		return ""
+	}
+	return hex.EncodeToString(c.sum.Sum(nil))
+}
 
 // setFile is a file of a Writer.
 type setFile struct {
@@ -89,7 +96,7 @@ type setFile struct {
 	set      *Writer
 	file     *os.File
 	code     io.WriteCloser
-	stored   *counter
+	stored   *counter // what leaves the codec
 	entry    File
 }
 
@@ -107,12 +114,12 @@ func (w *Writer) Create(name string, _ int64) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &setFile{set: w, file: out, stored: newCounter(out), entry: File{Name: name}}
+	f := &setFile{set: w, file: out, stored: &counter{w: &steady{file: out}}, entry: File{Name: name}}
+	if !w.codec.plain() {
+		f.entry.Stored, f.stored.sum = stored, sha256.New()
+	}
 	if f.code, err = w.codec.encode(f.stored); err != nil {
 		return nil, errors.Join(err, out.Close())
-	}
-	if !w.codec.plain() {
-		f.entry.Stored = stored
 	}
 	f.counter = newCounter(f.code)
 	return f, nil

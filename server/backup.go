@@ -35,7 +35,7 @@ type BackupInput struct {
 func (c *Core) streamBackup(ctx context.Context, in BackupInput, w io.Writer) error {
 	name := or(in.Group, c.store.Groups()[0].Name())
 	id := or(in.Resume, backup.NewID(time.Now(), name, in.Kind))
-	s, err := backup.NewStream(w, backup.Begin{
+	s, err := backup.NewStream(c.givingWay(ctx, w), backup.Begin{
 		ID: id, Group: name, Kind: in.Kind, Total: c.expectedBytes(name, in.Kind),
 	})
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *bac
 		}
 	}
 	info, err := engine.Backup(ctx, ese.BackupOptions{
-		Kind: in.Kind, Sink: s, Hold: true, Resume: in.Done,
+		Kind: in.Kind, Sink: s.FromEngine(), Hold: true, Resume: in.Done,
 	})
 	if err != nil {
 		return err
