@@ -8,11 +8,11 @@ import (
 
 // A backup takes all that processor and disk have where nothing else goes on. Beside commits it takes a
 // part of the time: after each piece it waits several times as long as the piece took. The longest wait
-// keeps it at some 25 MB a second on a server that is never quiet.
+// keeps it at some 20 MB a second on a server that is never quiet.
 const (
 	pieceBytes  = 1 << 20
-	waitFactor  = 5
-	longestWait = 30 * time.Millisecond
+	waitFactor  = 10
+	longestWait = 50 * time.Millisecond
 )
 
 // givingWay is a writer that lets other work go first.

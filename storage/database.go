@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -276,7 +277,8 @@ func (s *Set) CreateGroup(ctx context.Context, r GroupRecord, database string) e
 		}
 	}
 	err := s.change(func(reg *registry) error {
-		if s.group(r.Name) != nil {
+		// One that is being made just now is in the registry only.
+		if s.group(r.Name) != nil || reg.group(r.Name) >= 0 {
 			return fmt.Errorf("storage group %s: %w", r.Name, fs.ErrExist)
 		}
 		reg.Groups = append(reg.Groups, &r)
@@ -291,7 +293,9 @@ func (s *Set) CreateGroup(ctx context.Context, r GroupRecord, database string) e
 	g := newGroup(s, s.specOf(&r))
 	if err := g.mount(ctx, false); err != nil {
 		return errors.Join(err, s.change(func(reg *registry) error {
-			reg.Groups = reg.Groups[:len(reg.Groups)-1]
+			if i := reg.group(r.Name); i >= 0 {
+				reg.Groups = slices.Delete(reg.Groups, i, i+1)
+			}
 			delete(reg.Databases, MakePlace(r.Name, database))
 			return nil
 		}))

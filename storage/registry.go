@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"pillarbox/ese/vfs"
 )
@@ -51,6 +52,11 @@ type databaseRecord struct {
 	Leaving string `json:"leaving,omitempty"`
 	// Replaced tells that restored files are to take the place of its files, or do so just now.
 	Replaced *Replacement `json:"replaced,omitempty"`
+}
+
+// group is the index of a group in Groups, -1 when it is not one of them.
+func (r *registry) group(name string) int {
+	return slices.IndexFunc(r.Groups, func(g *GroupRecord) bool { return g.Name == name })
 }
 
 // loadRegistry reads the file; an empty registry where there is none.

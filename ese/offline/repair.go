@@ -114,15 +114,11 @@ func rebuildFile(ctx context.Context, o RebuildOptions, repair bool) (res *Resul
 	// The old file is closed before its name goes to the new one: not every system renames over
 	// an open file.
 	if err := errors.Join(j.build(ctx), f.Close()); err != nil {
-		rerr := o.FS.Remove(o.Temp)
-		if errors.Is(rerr, os.ErrNotExist) {
-			rerr = nil
-		}
-		return j.res, errors.Join(err, rerr)
+		return j.res, errors.Join(err, removeIf(o.FS, o.Temp))
 	}
 	if repair {
 		if err := j.report(); err != nil {
-			return j.res, err
+			return j.res, errors.Join(err, removeIf(o.FS, o.Temp))
 		}
 	}
 	return j.res, j.swap(ctx)
@@ -342,7 +338,9 @@ func (j *job) swap(ctx context.Context) error {
 			j.res.Old = fmt.Sprintf("%s.old%d", j.o.Path, n)
 		}
 		if err := copyFile(ctx, fsys, j.o.Path, j.res.Old, func(int64, int64) {}); err != nil {
-			return fmt.Errorf("keep the old file: %w", err)
+			// A part of the old file must not pass for it.
+			return errors.Join(fmt.Errorf("keep the old file: %w", err), removeIf(fsys, j.res.Old),
+				removeIf(fsys, j.o.Temp))
 		}
 		if err := fsys.SyncDir(dir); err != nil {
 			return err
