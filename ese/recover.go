@@ -75,7 +75,7 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		from = logrec.MakePos(gens[0].Gen, logrec.SectorSize)
 	}
 	in.checkpoint.Store(uint64(from))
-	if _, err := in.o.FS.Stat(in.checkpointPath()); errors.Is(err, fs.ErrNotExist) {
+	if !wal.CheckpointWhole(in.o.FS, in.checkpointPath()) {
 		// It has its space before there may be none: a clean end needs it.
 		if err := in.writeCheckpoint(from); err != nil {
 			return err

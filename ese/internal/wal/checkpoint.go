@@ -60,6 +60,14 @@ func WriteCheckpoint(fsys vfs.FS, path string, c *Checkpoint) (err error) {
 			err = fmt.Errorf("write checkpoint: %w", cerr)
 		}
 	}()
+	// Its space is there as a whole, or nothing is written: no copy may lack it later.
+	if size, err := f.Size(); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	} else if size < 2*checkpointSize {
+		if err := f.Allocate(2 * checkpointSize); err != nil {
+			return fmt.Errorf("write checkpoint: %w", err)
+		}
+	}
 	order := [2]int64{checkpointSize, 0}
 	var first [checkpointSize]byte
 	if _, err := f.ReadAt(first[:], 0); err != nil && !errors.Is(err, io.EOF) {
@@ -107,6 +115,22 @@ func ReadCheckpoint(fsys vfs.FS, path string) (*Checkpoint, error) {
 	return nil, &logrec.CorruptError{
 		File: path, Reason: "neither copy is valid", Err: logrec.ErrCheckpointCorrupt,
 	}
+}
+
+// CheckpointWhole tells whether the file is there with both copies.
+func CheckpointWhole(fsys vfs.FS, path string) bool {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	var b [2 * checkpointSize]byte
+	if n, _ := f.ReadAt(b[:], 0); n < len(b) {
+		return false
+	}
+	_, first := decodeCheckpoint(b[:checkpointSize])
+	_, second := decodeCheckpoint(b[checkpointSize:])
+	return first && second
 }
 
 // Bytes is the content of a checkpoint file.

@@ -791,9 +791,15 @@ func TestCheckpoint(t *testing.T) {
 	}
 	check()
 	b := readFile(t, mem, "E00.chk")
+	if len(b) != 8192 || !CheckpointWhole(mem, path) {
+		t.Errorf("%d bytes, whole: %v", len(b), CheckpointWhole(mem, path))
+	}
 	b[20]++
 	writeFile(t, mem, "E00.chk", b)
 	check()
+	if CheckpointWhole(mem, path) {
+		t.Error("with a damaged copy it counts as whole")
+	}
 	b[4096+13]++
 	writeFile(t, mem, "E00.chk", b)
 	if _, err := ReadCheckpoint(mem, path); !errors.Is(err, logrec.ErrCheckpointCorrupt) {
