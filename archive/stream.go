@@ -92,6 +92,22 @@ type Fetching struct {
 	Progress func(done, total int)
 }
 
+// names are those of the files to bring. The current generation leads on from the newest closed one
+// only.
+func (o *Fetching) names(list []string) (names []string) {
+	newest := uint32(0)
+	for _, gen := range Generations(list) {
+		if gen >= o.From && (o.To == 0 || gen <= o.To) {
+			names = append(names, Name(gen))
+		}
+		newest = gen
+	}
+	if slices.Contains(list, Current) && (o.To == 0 || newest <= o.To) {
+		names = append(names, Current)
+	}
+	return names
+}
+
 // Fetch brings generations, and the current one, into a folder that is there. It returns how many
 // files it brought.
 func (s *Stream) Fetch(ctx context.Context, dir string, o Fetching) (n int, err error) {
@@ -99,15 +115,7 @@ func (s *Stream) Fetch(ctx context.Context, dir string, o Fetching) (n int, err 
 	if err != nil {
 		return 0, fmt.Errorf("list the archive: %w", err)
 	}
-	var names []string
-	for _, gen := range Generations(list) {
-		if gen >= o.From && (o.To == 0 || gen <= o.To) {
-			names = append(names, Name(gen))
-		}
-	}
-	if slices.Contains(list, Current) {
-		names = append(names, Current)
-	}
+	names := o.names(list)
 	for i, name := range names {
 		err := s.Store.Fetch(ctx, s.folder, name, filepath.Join(dir, name))
 		if errors.Is(err, ErrGone) {

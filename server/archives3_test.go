@@ -136,6 +136,53 @@ func TestStoreCoversTheLossOfTheMachine(t *testing.T) {
 	}
 }
 
+// To an earlier moment only the log up to the next backup after it is fetched, and that is enough.
+func TestStoreToAMoment(t *testing.T) {
+	cfg, sets, srv := withStore(t, "")
+	g := &cfg.Groups[0]
+	c := visit(t, cfg)
+	var a *archiver
+	var moment time.Time
+	for round := range 3 {
+		for i := range 60 {
+			addUser(t, c, fmt.Sprintf("user%d-%d@pillarbox.test", round, i))
+		}
+		if a = c.archive(t.Context(), g, a); a == nil {
+			t.Fatal("not archived")
+		}
+		if round == 0 {
+			moment = time.Now()
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
+		if _, err := Backup(t.Context(), c, BackupOptions{Kind: "full", To: sets}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	into, said := filepath.Join(t.TempDir(), "new"), ""
+	config, err := RestoreInto(t.Context(), into, RestoreOptions{
+		From: sets, Time: moment, Say: func(format string, args ...any) {
+			said += fmt.Sprintf(format, args...) + "\n"
+		},
+	})
+	if err != nil {
+		t.Fatal(err, said)
+	}
+	if other, err := LoadConfig(config); err != nil || users(t, other) != 62 {
+		t.Errorf("not the accounts of the moment: %v\n%s", err, said)
+	}
+	var n int
+	if _, err := fmt.Sscanf(said, "%d log files came", &n); err != nil {
+		t.Fatal(err, said)
+	}
+	if all := len(srv.Keys()); n == 0 || n >= all {
+		t.Errorf("%d of %d files were fetched", n, all)
+	}
+}
+
 // A store that cannot be read stops a restore that needs it, with the way on.
 func TestRestoreWithoutItsStore(t *testing.T) {
 	cfg, sets, srv := withStore(t, "")

@@ -18,8 +18,10 @@ type DrillOptions struct {
 	From, Identity, Group string
 	// Scratch is where the server is built, in a folder that is removed. Default: the system's
 	// temporary one.
-	Scratch  string
-	Progress func(done, total int64)
+	Scratch string
+	// IgnoreArchive leaves out the archive that the config in the set names.
+	IgnoreArchive bool
+	Progress      func(done, total int64)
 }
 
 // DrillResult is what a restore drill found.
@@ -66,7 +68,7 @@ func Drill(ctx context.Context, o DrillOptions) (res *DrillResult, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	res = &DrillResult{}
 	config, err := RestoreInto(ctx, filepath.Join(scratch, "server"), RestoreOptions{
-		From: o.From, Identity: o.Identity, Group: o.Group, Progress: o.Progress,
+		From: o.From, Identity: o.Identity, Group: o.Group, Progress: o.Progress, IgnoreArchive: o.IgnoreArchive,
 		Say: func(format string, args ...any) {
 			if format == sayReaches {
 				res.Reaches = fmt.Sprint(args[0])

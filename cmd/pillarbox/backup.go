@@ -224,17 +224,18 @@ func (c *backupVerifyCmd) tape(e *env) error {
 }
 
 type backupDrillCmd struct {
-	From     string `required:"" help:"Folder of backups." placeholder:"DIR"`
-	Identity string `help:"File with age identities or the passphrase." placeholder:"FILE"`
-	Group    string `help:"Storage group." placeholder:"NAME"`
-	Scratch  string `help:"Where to make the scratch folder. Default: the system's temporary one." placeholder:"DIR"`
+	From      string `required:"" help:"Folder of backups." placeholder:"DIR"`
+	Identity  string `help:"File with age identities or the passphrase." placeholder:"FILE"`
+	Group     string `help:"Storage group." placeholder:"NAME"`
+	NoArchive bool   `name:"ignore-archive" help:"Leave out the archive that the backup's config names."`
+	Scratch   string `help:"Where to make the scratch folder. Default: the system's temporary one." placeholder:"DIR"`
 }
 
 // Run drills, and leaves a note for status where there is a config.
 func (c *backupDrillCmd) Run(e *env) error {
 	bar := newProgress(os.Stderr, "drill")
 	res, err := server.Drill(e.ctx, server.DrillOptions{
-		From: c.From, Identity: c.Identity, Group: c.Group, Scratch: c.Scratch, Progress: bar.update,
+		From: c.From, Identity: c.Identity, Group: c.Group, Scratch: c.Scratch, Progress: bar.update, IgnoreArchive: c.NoArchive,
 	})
 	bar.end()
 	note := server.NoteDrill(time.Now(), res, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"pillarbox/archive/s3/s3test"
 	"pillarbox/test/program"
 )
 
@@ -32,7 +33,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": waitReady, "users": writeUsers,
+			"ready": waitReady, "users": writeUsers, "store": startStore,
 		},
 		RequireUniqueNames: true,
 		Deadline:           time.Now().Add(min(4*time.Minute, program.Lifetime(t))),
@@ -78,6 +79,20 @@ func waitReady(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("the server did not become ready")
+}
+
+// startStore starts a store for archives, and tells the script how to speak to it.
+func startStore(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: store")
+	}
+	s := s3test.New(false)
+	ts.Defer(s.Close)
+	for name, v := range map[string]string{
+		"S3URL": s.URL(), "S3REGION": s3test.Region, "S3ACCESS": s3test.Access, "S3SECRET": s3test.Secret,
+	} {
+		ts.Setenv(name, v)
+	}
 }
 
 // writeUsers writes a CSV file of N accounts that share one ready hash: users N FILE.

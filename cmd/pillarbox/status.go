@@ -158,7 +158,7 @@ func archiveLine(a *server.ArchiveState) string {
 	line += " in " + a.Place
 	switch {
 	case a.Behind > 0 && a.Files > 0:
-		line += fmt.Sprintf("; the last %s are not, nor %d log files", a.Behind.Round(time.Second), a.Files)
+		line += fmt.Sprintf("; the last %s are not (%d closed log files)", a.Behind.Round(time.Second), a.Files)
 	case a.Behind > 0:
 		line += fmt.Sprintf("; the last %s are not", a.Behind.Round(time.Second))
 	}

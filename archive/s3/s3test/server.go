@@ -49,6 +49,13 @@ type object struct {
 
 // Start starts a store, over TLS if secure; it ends with the test.
 func Start(t testing.TB, secure bool) *Server {
+	s := New(secure)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// New starts a store that ends with Close.
+func New(secure bool) *Server {
 	s := &Server{PageSize: 1000, objects: map[string]object{}}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	if secure {
@@ -56,9 +63,11 @@ func Start(t testing.TB, secure bool) *Server {
 	} else {
 		s.http.Start()
 	}
-	t.Cleanup(s.http.Close)
 	return s
 }
+
+// Close ends the store.
+func (s *Server) Close() { s.http.Close() }
 
 // URL is the endpoint.
 func (s *Server) URL() string { return s.http.URL }

@@ -1,0 +1,41 @@
+package server
+
+import (
+	"os"
+
+	"pillarbox/archive"
+	"pillarbox/storage"
+)
+
+// settleInto makes the config of the backup fit for a new folder, and tells each restore of a group
+// where the other machine had its archive.
+func settleInto(path string, parts []*restore) (*Config, error) {
+	old, err := LoadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := settleConfig(path); err != nil {
+		return nil, err
+	}
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := storage.Settle(cfg.Dir); err != nil {
+		return nil, err
+	}
+	for _, r := range parts {
+		r.cfg = cfg
+		for i := range old.Groups {
+			if g := &old.Groups[i]; g.Name == r.o.Group {
+				r.archive = g.Archive
+			}
+		}
+		if r.archive != "" && !archive.IsBucket(r.archive) {
+			if info, err := os.Stat(r.archive); err != nil || !info.IsDir() {
+				r.archive = "" // a folder of the other machine; --logs says where it is now
+			}
+		}
+	}
+	return cfg, nil
+}
