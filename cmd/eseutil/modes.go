@@ -22,12 +22,14 @@ const usage = `Usage:
   eseutil /k  FILE     checksums of a .edb, .stm, .log or .chk file, of all log files
                        with a base name (DIR/E00), or of a backup set (its folder)
   eseutil /g  FILE     integrity of a database that was closed clean
-  eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i] [/t] [/a]
+  eseutil /r  BASE [/l LOGDIR] [/s SYSDIR] [/d DBDIR] [/i] [/t] [/a] [/u[GEN]]
                        soft recovery; /i goes on without databases that are missing
                        (their way back stays open: the log is kept for them),
                        /t removes the log files that are needed no more, /a gives the
                        newest log files up where they are lost and no database needs
-                       them: commits in them are lost, and a new log stream begins
+                       them: commits in them are lost, and a new log stream begins;
+                       /u stops before the end: it says what recovery reaches with the
+                       log up to generation GEN (or all), and leaves all files as they are
   eseutil /cm SET      restore environment: what a backup set holds
   eseutil /cs SET /d DBDIR [/l LOGDIR] [/s SYSDIR] [/f LOGS]
                        says what /cc would do, and changes nothing
@@ -87,7 +89,7 @@ func modes() []mode {
 		{flag: "g", title: "INTEGRITY", run: func(ctx context.Context, w io.Writer, c *command) error {
 			return report.Integrity(ctx, w, disk, c.path)
 		}},
-		{flag: "r", title: "RECOVERY", valued: "lsd", plain: "ita", run: recoverGroup},
+		{flag: "r", title: "RECOVERY", valued: "lsdu", plain: "itau", run: recoverGroup},
 		{flag: "p", title: "REPAIR", valued: "t", plain: "k", run: func(ctx context.Context, w io.Writer, c *command) error {
 			return report.Repair(ctx, w, rebuildOptions(c, "k"))
 		}},
@@ -110,11 +112,25 @@ func recoverGroup(_ context.Context, w io.Writer, c *command) error {
 	if len(c.path) != 3 {
 		return fmt.Errorf("%q is no base name of log files, such as E00", c.path)
 	}
-	return report.Recovery(w, offline.RecoverOptions{
+	o := offline.RecoverOptions{
 		FS: vfs.OS(), Base: c.path, LogDir: c.opts["l"], SystemDir: c.opts["s"],
 		DatabaseDir: c.opts["d"], IgnoreMissing: c.has("i"), Truncate: c.has("t"),
 		AcceptLoss: c.has("a"),
-	})
+	}
+	if !c.has("u") {
+		return report.Recovery(w, o)
+	}
+	if o.AcceptLoss || o.Truncate {
+		return fmt.Errorf("/u changes nothing: leave /a and /t out")
+	}
+	last := uint64(0)
+	if gen := c.opts["u"]; gen != "" {
+		var err error
+		if last, err = strconv.ParseUint(gen, 0, 32); err != nil || last == 0 {
+			return fmt.Errorf("/u%s: give the number of a log generation, such as /u12 or /u0xC", gen)
+		}
+	}
+	return report.Trial(w, o, uint32(last))
 }
 
 func rebuildOptions(c *command, keep string) offline.RebuildOptions {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 )
 
@@ -90,7 +91,7 @@ func (c *command) option(args []string) (int, bool) {
 		return 1, true
 	case !strings.Contains(c.mode.valued, letter):
 		return 0, false
-	case value != "" && (args[0][0] == '-' || strings.Trim(value, "0123456789") == ""):
+	case value != "" && (args[0][0] == '-' || isNumber(value)):
 		c.opts[letter] = value
 		return 1, true
 	case value == "" && len(args) > 1:
@@ -98,4 +99,9 @@ func (c *command) option(args []string) (int, bool) {
 		return 2, true
 	}
 	return 0, false
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 0, 64)
+	return err == nil
 }

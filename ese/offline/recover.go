@@ -2,7 +2,6 @@ package offline
 
 import (
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -35,29 +34,12 @@ type RecoverOptions struct {
 // (soft recovery). Without log files it refuses: there is nothing to recover from. The Loss is
 // what was given up of the log, if anything.
 func Recover(o RecoverOptions) (ese.RecoveryStats, *ese.Loss, error) {
-	if o.LogDir == "" {
-		o.LogDir = "."
-	}
-	if o.SystemDir == "" {
-		o.SystemDir = o.LogDir
-	}
-	if o.DatabaseDir == "" {
-		o.DatabaseDir = o.SystemDir
-	}
-	gens, err := wal.Generations(o.FS, o.LogDir, o.Base)
+	o.setFolders()
+	gens, err := o.generations()
 	if err != nil {
-		return ese.RecoveryStats{}, nil, fmt.Errorf("recover: %w", err)
+		return ese.RecoveryStats{}, nil, err
 	}
-	if len(gens) == 0 {
-		return ese.RecoveryStats{}, nil, fmt.Errorf("recover: no log files %s*.log in %s: %w", o.Base,
-			o.LogDir, fs.ErrNotExist)
-	}
-	in, err := ese.Open(ese.Options{
-		FS: o.FS, Base: o.Base, Dir: o.DatabaseDir, LogDir: o.LogDir, CheckpointDir: o.SystemDir,
-		PageSize: gens[0].Header.PageSize, GenerationBytes: gens[len(gens)-1].Header.Bytes,
-		IgnoreMissing: o.IgnoreMissing, AcceptLoss: o.AcceptLoss, Logger: o.Logger,
-		Observer: o.Observer, ScrubEvery: -1,
-	})
+	in, err := ese.Open(o.engine(gens))
 	if err != nil {
 		return ese.RecoveryStats{}, nil, err
 	}
@@ -74,6 +56,40 @@ func Recover(o RecoverOptions) (ese.RecoveryStats, *ese.Loss, error) {
 			strings.Join(lost, ", "))
 	}
 	return stats, loss, o.truncate()
+}
+
+func (o *RecoverOptions) setFolders() {
+	if o.LogDir == "" {
+		o.LogDir = "."
+	}
+	if o.SystemDir == "" {
+		o.SystemDir = o.LogDir
+	}
+	if o.DatabaseDir == "" {
+		o.DatabaseDir = o.SystemDir
+	}
+}
+
+// generations are the log files, of which there must be one.
+func (o *RecoverOptions) generations() ([]wal.GenInfo, error) {
+	gens, err := wal.Generations(o.FS, o.LogDir, o.Base)
+	if err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	if len(gens) == 0 {
+		return nil, o.noLog()
+	}
+	return gens, nil
+}
+
+// engine opens the group as its log says.
+func (o *RecoverOptions) engine(gens []wal.GenInfo) ese.Options {
+	return ese.Options{
+		FS: o.FS, Base: o.Base, Dir: o.DatabaseDir, LogDir: o.LogDir, CheckpointDir: o.SystemDir,
+		PageSize: gens[0].Header.PageSize, GenerationBytes: gens[len(gens)-1].Header.Bytes,
+		IgnoreMissing: o.IgnoreMissing, AcceptLoss: o.AcceptLoss, Logger: o.Logger,
+		Observer: o.Observer, ScrubEvery: -1,
+	}
 }
 
 // truncate removes the closed generations, the oldest first, after a clean end.

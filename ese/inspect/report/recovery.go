@@ -40,15 +40,14 @@ func lossOf(l *ese.Loss) *loss {
 	}
 }
 
-// Recovery runs soft recovery and prints what it did.
-func Recovery(w io.Writer, o offline.RecoverOptions) error {
-	p := &printer{w: w}
+// beginRecovery prints what recovery is to work on, and has its progress shown.
+func (p *printer) beginRecovery(o *offline.RecoverOptions) *Bar {
 	p.field("Logfile base name", "%s", o.Base)
 	p.field("Log files", "%s", orCurrent(o.LogDir))
 	p.field("System files", "%s", orCurrent(o.SystemDir))
 	p.field("Database Directory", "%s", orCurrent(o.DatabaseDir))
 	p.printf("\nPerforming soft recovery...\n\n")
-	bar := NewBar(w, "Restore")
+	bar := NewBar(p.w, "Restore")
 	first := uint32(0)
 	o.Observer = func(e ese.Event) {
 		if e.ID != ese.EventRecoveryProgress {
@@ -59,6 +58,47 @@ func Recovery(w io.Writer, o offline.RecoverOptions) error {
 		}
 		bar.At(int64(e.Gen-first), int64(e.N)-int64(first)+1)
 	}
+	return bar
+}
+
+// The JSON of Trial.
+type trial struct {
+	recovery
+	LastCommit string `json:"lastCommit,omitempty"`
+}
+
+// Trial says what soft recovery would reach with the log up to a generation, or all of it for 0.
+func Trial(w io.Writer, o offline.RecoverOptions, last uint32) error {
+	p := &printer{w: w}
+	bar := p.beginRecovery(&o)
+	t, err := offline.Try(o, last)
+	bar.End(err)
+	if err != nil {
+		return err
+	}
+	s := &t.RecoveryStats
+	out := trial{recovery: recovery{
+		s.From.String(), s.To.String(), s.Applied, s.Skipped, s.Undone, s.Torn, s.Took.Seconds(),
+		false, nil,
+	}}
+	until := "no commit since the checkpoint"
+	if !t.LastCommit.IsZero() {
+		out.LastCommit = t.LastCommit.Format(time.RFC3339Nano)
+		until = "the commit of " + out.LastCommit
+	}
+	if p.data(out) {
+		return p.err
+	}
+	p.printf("Recovery would go from %s to %s, %s: %d changes to be made, %d are there, %d transactions "+
+		"to be undone, %d torn pages.\nStopped before that (/u): nothing has changed, and more log "+
+		"may be put there.\n", out.From, out.To, until, out.Applied, out.Skipped, out.Undone, out.Torn)
+	return p.err
+}
+
+// Recovery runs soft recovery and prints what it did.
+func Recovery(w io.Writer, o offline.RecoverOptions) error {
+	p := &printer{w: w}
+	bar := p.beginRecovery(&o)
 	s, given, err := offline.Recover(o)
 	bar.End(err)
 	if err != nil {
