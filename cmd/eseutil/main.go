@@ -68,7 +68,8 @@ func (c *command) runText(ctx context.Context, w io.Writer) error {
 	err := c.mode.run(ctx, w, c)
 	took := time.Since(start).Seconds()
 	if err != nil {
-		_, _ = fmt.Fprintf(w, "\nOperation terminated with error (%v) after %.3f seconds.\n\n", err, took)
+		_, _ = fmt.Fprintf(w, "\nOperation terminated with error %s after %.3f seconds.\n\n",
+			describe(err), took)
 	} else {
 		_, _ = fmt.Fprintf(w, "\nOperation completed successfully in %.3f seconds.\n\n", took)
 	}
@@ -81,6 +82,7 @@ type result struct {
 	File string `json:"file"`
 	*report.Recorder
 	Error   string  `json:"error,omitempty"`
+	Code    int     `json:"code,omitempty"`
 	Seconds float64 `json:"seconds"`
 }
 
@@ -90,7 +92,7 @@ func (c *command) runJSON(ctx context.Context, w io.Writer) error {
 	err := c.mode.run(ctx, r.Recorder, c)
 	r.Seconds = time.Since(start).Seconds()
 	if err != nil {
-		r.Error = err.Error()
+		r.Error, r.Code = err.Error(), codeOf(err)
 	}
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

@@ -19,7 +19,8 @@ func TestCommandLine(t *testing.T) {
 		{"/q file", 2, "", "Usage:"},
 		{"/mh", 2, "", "Usage:"},
 		{"/mh " + missing, 1, "terminated with error", ""},
-		{"-MH " + missing, 1, "terminated with error", ""},
+		{"-MH " + missing, 1, "terminated with error -1811 (JET_errFileNotFound, open ", ""},
+		{"/mp " + missing + " /p1", 1, "terminated with error -1811", ""},
 		{missing + " /k", 1, "Initiating CHECKSUM mode...", ""},
 		{"-mk " + missing, 1, "terminated with error", ""},
 	}

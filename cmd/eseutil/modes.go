@@ -18,7 +18,7 @@ const usage = `Usage:
   eseutil /ml FILE     log file, or the chain of all with a base name (DIR/E00)
   eseutil /mm FILE     metadata: tables, columns, indexes
   eseutil /ms FILE     space of each table and index
-  eseutil /m  FILE /p N  one page
+  eseutil /m  FILE /p N  one page; /mp is the same
   eseutil /k  FILE     checksums of a .edb, .stm, .log or .chk file, of all log files
                        with a base name (DIR/E00), or of a backup set (its folder)
   eseutil /g  FILE     integrity of a database that was closed clean
@@ -42,8 +42,8 @@ const usage = `Usage:
                        FILE.repair.txt and FILE.repair.json, keeps FILE.old
   eseutil /d  FILE [/t TEMP] [/p]
                        offline defragmentation
-  eseutil /y  FILE /d DEST
-                       copy
+  eseutil /y  FILE /d DEST [/i]
+                       copy; with /i what cannot be read becomes zeros, and is counted
 With /k (/p) and /p (/d) the new file stays at TEMP (FILE.new) and FILE as it is.
 
 Options of all modes: /o no banner, --json the result as JSON.
@@ -77,6 +77,7 @@ func modes() []mode {
 			return report.Space(ctx, w, disk, c.path)
 		}},
 		{flag: "m", title: "FILE DUMP", valued: "p", run: dumpPage},
+		{flag: "mp", title: "FILE DUMP", valued: "p", run: dumpPage},
 		{flag: "k", title: "CHECKSUM", valued: "e", run: func(ctx context.Context, w io.Writer, c *command) error {
 			if backup.IsSet(c.path) {
 				return checksumSet(ctx, w, c)
@@ -96,14 +97,14 @@ func modes() []mode {
 		{flag: "d", title: "DEFRAGMENTATION", valued: "t", plain: "p", run: func(ctx context.Context, w io.Writer, c *command) error {
 			return report.Defragment(ctx, w, rebuildOptions(c, "p"))
 		}},
-		{flag: "y", title: "COPY FILE", valued: "d", run: copyFile},
+		{flag: "y", title: "COPY FILE", valued: "d", plain: "i", run: copyFile},
 	}
 }
 
 func dumpPage(_ context.Context, w io.Writer, c *command) error {
 	no, err := strconv.ParseUint(c.opts["p"], 0, 32)
 	if err != nil {
-		return fmt.Errorf("/m needs /p with the number of a page")
+		return fmt.Errorf("/%s needs /p with the number of a page", c.mode.flag)
 	}
 	return report.Page(w, vfs.OS(), c.path, uint32(no))
 }
@@ -146,5 +147,5 @@ func copyFile(ctx context.Context, w io.Writer, c *command) error {
 	if to == "" {
 		return fmt.Errorf("/y needs /d with the destination")
 	}
-	return report.Copy(ctx, w, vfs.OS(), c.path, to)
+	return report.Copy(ctx, w, vfs.OS(), c.path, to, c.has("i"))
 }

@@ -1,6 +1,7 @@
 // Package offline changes the files of a storage group that no server has open.
 //
 //	Recover      brings the databases to the end of the log (soft recovery)
+//	Try          says what that would reach, and changes nothing
 //	Repair       saves what can be read of a damaged database, and tells what was lost
 //	Defragment   writes a database anew without gaps
 //	Copy         copies a file

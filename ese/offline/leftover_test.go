@@ -17,7 +17,10 @@ func TestFullDiskLeavesNoPart(t *testing.T) {
 	}
 	nobody := func(int64, int64) {}
 	tries := map[string]func(vfs.FS) error{
-		"copy.edb": func(fs vfs.FS) error { return Copy(t.Context(), fs, path, "/d/copy.edb", nobody) },
+		"copy.edb": func(fs vfs.FS) error {
+			_, err := Copy(t.Context(), fs, path, "/d/copy.edb", false, nobody)
+			return err
+		},
 		"priv1.edb.old": func(fs vfs.FS) error {
 			_, err := Repair(t.Context(), RebuildOptions{FS: fs, Path: path})
 			return err

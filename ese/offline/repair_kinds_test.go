@@ -185,10 +185,10 @@ func TestLossJSON(t *testing.T) {
 func TestCopy(t *testing.T) {
 	disk := fill(t, 8192, 20)
 	none := func(int64, int64) {}
-	if err := Copy(t.Context(), disk, path, "/d/copy.edb", none); err != nil {
+	if _, err := Copy(t.Context(), disk, path, "/d/copy.edb", false, none); err != nil {
 		t.Fatal(err)
 	}
-	if err := Copy(t.Context(), disk, path, "/d/copy.edb", none); err == nil {
+	if _, err := Copy(t.Context(), disk, path, "/d/copy.edb", false, none); err == nil {
 		t.Error("a file was overwritten")
 	}
 	a, _ := disk.Stat(path)

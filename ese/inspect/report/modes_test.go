@@ -207,7 +207,7 @@ func TestRebuildModes(t *testing.T) {
 	if err := report.Integrity(t.Context(), io.Discard, disk, "/d/priv1.edb"); err != nil {
 		t.Error(err)
 	}
-	if err := report.Copy(t.Context(), io.Discard, disk, "/d/priv1.edb", "/d/c.edb"); err != nil {
+	if err := report.Copy(t.Context(), io.Discard, disk, "/d/priv1.edb", "/d/c.edb", false); err != nil {
 		t.Error(err)
 	}
 	rec := &report.Recorder{}

@@ -83,17 +83,22 @@ func Defragment(ctx context.Context, w io.Writer, o offline.RebuildOptions) erro
 	return p.err
 }
 
-// Copy copies a file.
-func Copy(ctx context.Context, w io.Writer, fsys vfs.FS, from, to string) error {
+// Copy copies a file. With ignore, what cannot be read becomes zeros.
+func Copy(
+	ctx context.Context, w io.Writer, fsys vfs.FS, from, to string, ignore bool,
+) error {
 	p := &printer{w: w}
 	p.field("Source File", "%s", from)
 	p.field("Destination File", "%s", to)
 	p.printf("\n")
 	bar := NewBar(w, "Copy Progress")
-	err := offline.Copy(ctx, fsys, from, to, bar.At)
+	lost, err := offline.Copy(ctx, fsys, from, to, ignore, bar.At)
 	bar.End(err)
 	if err != nil {
 		return err
+	}
+	if lost > 0 {
+		p.printf("%d bytes could not be read and are zeros in the copy: repair it (/p).\n", lost)
 	}
 	return p.err
 }
