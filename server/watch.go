@@ -103,6 +103,10 @@ func (c *Core) warnings(n *BackupNotes, now time.Time) (list []string) {
 // groupWarnings are those of one storage group.
 func (c *Core) groupWarnings(n *GroupBackups, g *storage.Group, now time.Time) (list []string) {
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	for _, p := range g.Lost() {
+		add("the database %s is missing: pillarbox restore --from DIR --database %s, or put its file back; "+
+			"meanwhile log is kept for it", p, p)
+	}
 	at, any := c.lastBackup(n)
 	after := c.cfg.Backup.WarnAfter.time
 	if after > 0 && !at.IsZero() && now.Sub(at) > after {

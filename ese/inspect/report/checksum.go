@@ -18,10 +18,10 @@ import (
 )
 
 // ErrDamaged is returned when a file is not whole; what is wrong was printed.
-var ErrDamaged = errors.New("the file is damaged (JET_errReadVerifyFailure, -1018)")
+var ErrDamaged = errors.New("the file is damaged (-1018)")
 
 // ErrCorrupted is returned when a database is not consistent; what is wrong was printed.
-var ErrCorrupted = errors.New("the database is corrupted (JET_errDatabaseCorrupted, -1206)")
+var ErrCorrupted = errors.New("the database is corrupted (-1206)")
 
 // Checksum proves all checksums of a file. A path that is no file but the base name of log
 // files, such as data/E00, means all of them.
