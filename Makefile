@@ -41,10 +41,12 @@ race:
 crash:
 	$(GO) test -count=1 -timeout 4h -run Crash ./ese ./store/crashtest ./transport -seeds $(SEEDS)
 
-# Databases damaged by seed and repaired: each row saved or named as lost.
+# Databases damaged by seed and repaired: each row saved or named as lost. The power cut CUTS times
+# in repair and as often in defragmentation: the old database or the new one.
 CASES ?= 1000
+CUTS  ?= 200
 drill:
-	$(GO) test -count=1 -timeout 4h -v -run Drill ./ese/offline -args -cases $(CASES)
+	$(GO) test -count=1 -timeout 4h -v -run 'Drill|Crash' ./ese/offline -args -cases $(CASES) -cuts $(CUTS)
 
 # Known bugs planted in a copy of the engine: the simulation must find each.
 mutants:

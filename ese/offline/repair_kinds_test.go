@@ -135,7 +135,7 @@ func TestRefusesServer(t *testing.T) {
 func TestRebuildCrash(t *testing.T) {
 	disk := fill(t, 8192, 60)
 	before := rows(t, disk)
-	for seed := range uint64(60) {
+	for seed := range *cuts {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		d := &esetest.CrashDisk{Mem: disk.CrashClone(rng), Rand: rng, Left: 1 + rng.IntN(200)}
 		fn := Defragment

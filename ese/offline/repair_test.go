@@ -15,7 +15,10 @@ import (
 	"pillarbox/ese/vfs"
 )
 
-var cases = flag.Int("cases", 240, "damaged databases in the repair drill")
+var (
+	cases = flag.Int("cases", 240, "damaged databases in the repair drill")
+	cuts  = flag.Uint64("cuts", 40, "how often the power is cut in repair and defragmentation")
+)
 
 const path = "/d/priv1.edb"
 

@@ -156,7 +156,7 @@ func TestDefragmentStreamsCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	events := many - all.Left
-	for seed := range uint64(36) {
+	for seed := range *cuts {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		d := &esetest.CrashDisk{Mem: disk.CrashClone(rng), Rand: rng, Left: 1 + rng.IntN(events)}
 		if seed < 14 {
