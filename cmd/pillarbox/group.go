@@ -37,7 +37,7 @@ func groupLine(g *server.GroupState) string {
 		line += "\tlog end " + g.LogEnd + "\tcheckpoint " + g.Checkpoint
 	}
 	if g.Circular {
-		line += "\tcircular logging: no incremental backup, no roll-forward"
+		line += "\tcircular logging: no incremental backup, no roll-forward without an archive"
 	}
 	if g.Log.Warning != "" {
 		line += "\tlog disk: " + g.Log.Warning

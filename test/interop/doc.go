@@ -9,6 +9,7 @@
 //	badinput_test.go  what breaks the rules of a protocol
 //	damaged_test.go   files that are not what the server left
 //	recovery_test.go  backup, loss, restore: every acknowledged message, or up to a moment
+//	archive_test.go   the machine is lost but for a backup and an archive in moto_server
 //	memory_test.go    large messages and many connections (-memory)
 //
 // Invariants:
