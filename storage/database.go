@@ -185,7 +185,9 @@ func (g *Group) mountDatabase(ctx context.Context, d *database) error {
 		return err
 	}
 	m := &mounting{g: g, in: in, store: st}
-	err = m.database(ctx, d, false)
+	if err = m.database(ctx, d, false); err != nil {
+		err = errors.Join(err, g.letGo(d.place))
+	}
 	g.mu.Lock()
 	if err != nil {
 		g.wrong[d.place] = err
@@ -254,7 +256,10 @@ func (g *Group) dismountDatabase(ctx context.Context, d *database) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dismountTime)
 	defer cancel()
-	return st.Dismount(ctx, d.Engine)
+	if err := st.Dismount(ctx, d.Engine); err != nil {
+		return err
+	}
+	return g.letGo(d.place)
 }
 
 // CreateGroup makes a storage group with one database, priv1 unless another is named.

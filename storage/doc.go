@@ -21,6 +21,8 @@
 //     names its files; the renames that follow are gone on with at the next mount.
 //  6. The log disk being full dismounts a group clean; it is mounted again when there is space. A
 //     failed write or sync is left to the administrator.
+//  7. A database in another folder than its group's is locked (FILE.edb.lock) from before its group
+//     is opened until it is dismounted: nobody writes it anew under the server.
 //
 // Lock order: Group.changeMu, then Set.changeMu, then Set.mu or Group.mu, which are leaves.
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -23,7 +24,8 @@ type Group struct {
 	name string
 	spec Spec
 
-	changeMu sync.Mutex // one mount, dismount or move at a time
+	changeMu sync.Mutex          // one mount, dismount or move at a time
+	held     map[Place]io.Closer // see hold.go; guarded by changeMu
 
 	mu    sync.Mutex
 	in    *ese.Instance
@@ -37,7 +39,10 @@ type Group struct {
 }
 
 func newGroup(s *Set, spec Spec) *Group {
-	return &Group{set: s, name: spec.Name, spec: spec, err: errNotYet, wrong: make(map[Place]error)}
+	return &Group{
+		set: s, name: spec.Name, spec: spec, err: errNotYet, wrong: make(map[Place]error),
+		held: make(map[Place]io.Closer),
+	}
 }
 
 var errNotYet = errors.New("not mounted yet")
@@ -174,12 +179,12 @@ func (g *Group) close() error {
 		err = queue.Close()
 	}
 	if in == nil {
-		return err
+		return errors.Join(err, g.letGoAll(none))
 	}
 	if s != nil {
 		s.Forget(fmt.Errorf("storage group %s: %w", g.name, store.ErrUnmounted))
 	}
-	return errors.Join(err, in.Close())
+	return errors.Join(err, in.Close(), g.letGoAll(none))
 }
 
 // mount opens the group. changeMu is held, or nobody else knows it yet.
@@ -215,6 +220,14 @@ func (g *Group) open(ctx context.Context, accept bool) (err error) {
 	if err := g.endReplacements(); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.letGoAll(none))
+		}
+	}()
+	if err := g.holdAll(); err != nil {
+		return err
+	}
 	for _, d := range g.databases() {
 		o.Databases = append(o.Databases, d.Engine)
 	}
@@ -231,6 +244,13 @@ func (g *Group) open(ctx context.Context, accept bool) (err error) {
 	g.mu.Lock()
 	g.in, g.store, g.queue, g.wrong = in, m.store, m.queue, m.wrong
 	g.mu.Unlock()
+	err = g.letGoAll(func(p Place) bool {
+		d, ok := g.set.record(p)
+		return ok && m.store.Mounted(d.Engine) == nil
+	})
+	if err != nil {
+		g.set.o.Logger.Warn("lock of a database that is not mounted", "group", g.name, "err", err)
+	}
 	return nil
 }
 
@@ -399,6 +419,9 @@ func (m *mounting) database(ctx context.Context, d *database, first bool) error 
 		if err := m.directory(ctx, d); err != nil {
 			return err
 		}
+	}
+	if err := g.hold(d); err != nil {
+		return err
 	}
 	err := m.store.Mount(ctx, d.Engine)
 	if errors.Is(err, ese.ErrDirtyShutdown) && slices.Contains(m.in.Lost(), d.Engine) {

@@ -237,8 +237,9 @@ func (c *copying) read(f vfs.File, n int64, fn func(p []byte, off int64) error) 
 
 // removeFiles removes the files of a database that is not used.
 func (s *Set) removeFiles(path string) error {
-	for _, ext := range []string{filepath.Ext(path), ".stm", ".dw", ".jfm"} {
-		at := beside(path, ext)
+	for _, at := range []string{
+		path, beside(path, ".stm"), beside(path, ".dw"), beside(path, ".jfm"), path + ".lock",
+	} {
 		if err := s.o.FS.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -47,6 +48,25 @@ func TestFullDiskLeavesNoPart(t *testing.T) {
 		}
 		if err := disk.Remove("/d/" + name); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A database that a server has, in whatever folder, is not written anew; that another one in the folder
+// is mounted is no matter.
+func TestRepairOfMountedDatabase(t *testing.T) {
+	disk := fill(t, 4096, 5)
+	for name, refused := range map[string]bool{path + ".lock": true, "/d/other.edb.lock": false} {
+		l, err := disk.Lock(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Repair(t.Context(), RebuildOptions{FS: disk, Path: path})
+		if errors.Is(err, vfs.ErrLocked) != refused || !refused && err != nil {
+			t.Errorf("repair with %s held: %v", name, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func Defragment(ctx context.Context, o RebuildOptions) (*Result, error) {
 
 func rebuildFile(ctx context.Context, o RebuildOptions, repair bool) (res *Result, err error) {
 	o.defaults()
-	unlock, err := lockGroup(o.FS, filepath.Dir(o.Path))
+	unlock, err := lockGroup(o.FS, o.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +124,10 @@ func rebuildFile(ctx context.Context, o RebuildOptions, repair bool) (res *Resul
 	return j.res, j.swap(ctx)
 }
 
-// lockGroup makes sure that no server has a storage group open in the folder.
-func lockGroup(fsys vfs.FS, dir string) (func() error, error) {
+// lockGroup makes sure that no server has a storage group open in the folder, nor the database itself,
+// which may lie in another folder than its group. Another database there is no matter.
+func lockGroup(fsys vfs.FS, path string) (func() error, error) {
+	dir := filepath.Dir(path)
 	names, err := fsys.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -139,12 +141,13 @@ func lockGroup(fsys vfs.FS, dir string) (func() error, error) {
 		return err
 	}
 	for _, n := range names {
-		if !strings.HasSuffix(n, ".lock") {
+		other := strings.HasSuffix(n, ".edb.lock") && n != filepath.Base(path)+".lock"
+		if !strings.HasSuffix(n, ".lock") || other {
 			continue
 		}
 		l, err := fsys.Lock(filepath.Join(dir, n))
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w: end the server first", n, err), unlock())
+			return nil, errors.Join(fmt.Errorf("%s: %w: end the server, or dismount the database, first", n, err), unlock())
 		}
 		held = append(held, l)
 	}
