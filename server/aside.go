@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,11 +23,40 @@ import (
 const (
 	restoringName  = "restoring.json"
 	replacedPrefix = "replaced-"
+	unpackedPrefix = "unpacked-"
 	logBase        = "E00"
 )
 
 // errHalfRestored: a restore did not come to its end.
 var errHalfRestored = errors.New("a restore of this storage group did not come to its end")
+
+// restoreLock is held in the folder of the group while a restore in place runs.
+const restoreLock = "restoring.lock"
+
+// errRestoring: another process restores the storage group.
+var errRestoring = errors.New("another restore of this storage group is running: wait for its end")
+
+// lockRestore makes sure that nobody else restores a group, and removes what killed ones had unpacked.
+func lockRestore(dir string) (io.Closer, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := vfs.OS().Lock(filepath.Join(dir, restoreLock))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, errRestoring
+	}
+	if err != nil {
+		return nil, err
+	}
+	left, err := filepath.Glob(filepath.Join(dir, unpackedPrefix+"*"))
+	for _, at := range left {
+		err = errors.Join(err, os.RemoveAll(at))
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
 
 // restoring is the content of the note.
 type restoring struct {

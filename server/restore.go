@@ -145,8 +145,14 @@ func (r *restore) choose() (err error) {
 	return nil
 }
 
-// inPlace moves aside, restores, opens, and on an error puts everything back.
-func (r *restore) inPlace(ctx context.Context, now time.Time) error {
+// inPlace moves aside, restores, opens, and on an error puts everything back. One restore of a group
+// at a time: a second one would take the files of the first for those of one that was killed.
+func (r *restore) inPlace(ctx context.Context, now time.Time) (err error) {
+	lock, err := lockRestore(r.g.Dir)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	var databases []string
 	for _, d := range r.base.Engine.Databases {
 		databases = append(databases, d.Name)

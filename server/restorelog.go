@@ -90,7 +90,7 @@ func (r *restore) lastNeeded() (gen uint32) {
 // makeScratch makes the folder for what has to be unpacked.
 func (r *restore) makeScratch() (err error) {
 	if r.scratch == "" {
-		r.scratch, err = os.MkdirTemp(r.g.Dir, "unpacked-")
+		r.scratch, err = os.MkdirTemp(r.g.Dir, unpackedPrefix)
 	}
 	return err
 }
