@@ -34,8 +34,11 @@ check:
 	$(TOOL) errcheck -exclude tools/errcheck.txt $(PKGS)
 	@out=$$($(TOOL) deadcode -test $(PKGS)) && test -z "$$out" || { echo "deadcode: $$out"; exit 1; }
 
+# RACE: the packages, RACE_RUN: the tests of them.
+RACE     ?= $(PKGS)
+RACE_RUN ?= .
 race:
-	$(GO) test -race -timeout 30m $(PKGS)
+	$(GO) test -race -timeout 60m -run '$(RACE_RUN)' $(RACE)
 
 # Power cuts on the simulated disk, SEEDS of them in each of engine, store and transport.
 crash:
