@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,6 +44,22 @@ func TestLongFile(t *testing.T) {
 	}
 	if err := w.Abort(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A folder that has to be made is made durably, with all above it.
+func TestNewFolderIsSynced(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "a", "b", "c")
+	want := []string{filepath.Join(top, "a", "b"), filepath.Join(top, "a"), top}
+	if got := missingIn(dir); !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+	if err := makeFolder(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := missingIn(dir); len(got) > 0 {
+		t.Errorf("%q get a new entry for a folder that is there", got)
 	}
 }
 

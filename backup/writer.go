@@ -48,7 +48,7 @@ func NewWriter(to, id, group string, codec Codec) (*Writer, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(to, folderMode); err != nil {
+	if err := makeFolder(to); err != nil {
 		return nil, fmt.Errorf("make the backup folder: %w", err)
 	}
 	codec, key, err := codec.forSet()
@@ -63,6 +63,32 @@ func NewWriter(to, id, group string, codec Codec) (*Writer, error) {
 		return nil, fmt.Errorf("make the backup set: %w", err)
 	}
 	return w, nil
+}
+
+// makeFolder makes a folder and those above it that are missing, durably: log goes when there is a set,
+// and the set must not go with the name of its folder.
+func makeFolder(dir string) error {
+	holders := missingIn(dir)
+	if err := os.MkdirAll(dir, folderMode); err != nil {
+		return err
+	}
+	for _, h := range holders {
+		if err := syncDir(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missingIn are the folders that get a new entry when a folder is made.
+func missingIn(dir string) (holders []string) {
+	for dir = filepath.Clean(dir); ; dir = filepath.Dir(dir) {
+		_, err := os.Stat(dir)
+		if !errors.Is(err, os.ErrNotExist) || filepath.Dir(dir) == dir {
+			return holders
+		}
+		holders = append(holders, filepath.Dir(dir))
+	}
 }
 
 // counter counts, and hashes where it has a sum.
