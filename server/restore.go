@@ -179,7 +179,7 @@ func (r *restore) inPlace(ctx context.Context, now time.Time) (err error) {
 		return fmt.Errorf("%w; and what was there could not be put back from %s: %w",
 			err, a.folder(r.g.Dir), uerr)
 	}
-	return fmt.Errorf("%w; everything is as it was before", err)
+	return fmt.Errorf("%w; everything is as it was before", madeAnew(err))
 }
 
 // liveLog adds the log that is left in the group's own folders.

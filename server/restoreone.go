@@ -72,7 +72,8 @@ func restoreDatabase(ctx context.Context, cfg, all *Config, o RestoreOptions) (e
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("restore %s: %w; the database is as it was before", x.place, Advise(err))
+		return fmt.Errorf("restore %s: %w; the database is as it was before", x.place,
+			Advise(madeAnew(err)))
 	}
 	x.named = true
 	if err := x.commit(ctx); err != nil {
@@ -82,6 +83,19 @@ func restoreDatabase(ctx context.Context, cfg, all *Config, o RestoreOptions) (e
 	o.Say("What was there before lies in %s.", x.replacement().Aside)
 	o.Say("Make a full backup now: older ones do not lead on from the restored database.")
 	return nil
+}
+
+// errMadeAnew: the log tells of a database that is not that of the backup any more.
+var errMadeAnew = errors.New("a database of this backup was restored by itself, repaired or " +
+	"defragmented after the backup, which leads only to the moment before: restore from a later full " +
+	"backup, or the whole storage group to an earlier moment (--to-time)")
+
+// madeAnew tells what a signature that does not fit means where the files come from a backup.
+func madeAnew(err error) error {
+	if errors.Is(err, ese.ErrWrongSignature) {
+		return &advisedError{fmt.Errorf("%w: %w", errMadeAnew, err), "then make a full backup"}
+	}
+	return err
 }
 
 // findOne finds the database that is meant.
