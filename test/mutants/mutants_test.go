@@ -83,7 +83,7 @@ var mutants = []mutant{
 	},
 	{
 		"losers are not undone", "ese/recover.go",
-		"if len(r.Losers) == 0 {", "if true {",
+		"if len(losers) == 0 {", "if true {",
 	},
 	{
 		"a compensation does not name the next record", "ese/internal/btree/node.go",
@@ -177,7 +177,7 @@ var mutants = []mutant{
 	},
 	{
 		"a tree's pages are not given back by undo", "ese/internal/redo/undo.go",
-		"return t.Prev, u.undoTree(tx, *t)", "return t.Prev, nil",
+		"return t.Prev, u.undoTree(w.tx, *t)", "return t.Prev, nil",
 	},
 }
 
