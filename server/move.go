@@ -70,7 +70,7 @@ func (c *Core) streamMove(ctx context.Context, op Op, in []byte, w io.Writer) er
 	err := c.move(ctx, op, in, func(done, total int64) {
 		if now := time.Now(); now.Sub(last) >= stepEvery {
 			last = now
-			_ = say(moveStep{Done: done, Total: total}) // who has gone is no reason to stop
+			_ = say(moveStep{Done: done, Total: total}) // ctx ends with who asked; the verb again goes on
 		}
 	})
 	end := moveStep{End: true}
