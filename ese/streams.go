@@ -340,27 +340,38 @@ func (r *StreamReader) load(off int64) error {
 	return nil
 }
 
+// extent is the one with the byte at off, which is less than the stream's size.
+func (r *StreamReader) extent(off int64) extent {
+	k := sort.Search(len(r.extents), func(k int) bool { return off < r.extents[k].off+r.extents[k].bytes })
+	return r.extents[k]
+}
+
 // find is where the run with the byte at off lies: its page, the offset in the stream that it
 // begins at, its length. off is less than the stream's size.
 func (r *StreamReader) find(off int64) (page stream.PageNo, from int64, want int) {
-	k := sort.Search(len(r.extents), func(k int) bool { return off < r.extents[k].off+r.extents[k].bytes })
-	e := r.extents[k]
+	e := r.extent(off)
 	i := (off - e.off) / stream.MaxPayload
 	return e.page + stream.PageNo(i*stream.RunPages), e.off + i*stream.MaxPayload,
 		int(min(e.bytes-i*stream.MaxPayload, stream.MaxPayload))
 }
 
-// direct reads the run that begins at off into p, if p has room for all of it. It returns how
-// much that is.
+// direct reads the runs that begin at off into p, as many of the extent as p has room for whole. It
+// returns how much that is.
 func (r *StreamReader) direct(p []byte, off int64) (int, error) {
 	if r.done {
 		return 0, nil // load says so
 	}
-	page, from, want := r.find(off)
-	if from != off || want > len(p) {
+	e := r.extent(off)
+	at := off - e.off
+	if at%stream.MaxPayload != 0 {
 		return 0, nil
 	}
-	return want, r.closed(r.db.stream.ReadInto(p[:want], uint64(r.id), page))
+	n := e.bytes - at
+	if room := int64(len(p)); n > room {
+		n = room - room%stream.MaxPayload
+	}
+	page := e.page + stream.PageNo(at/stream.MaxPayload*stream.RunPages)
+	return int(n), r.closed(r.db.stream.ReadInto(p[:n], uint64(r.id), page))
 }
 
 // closed says ErrClosed where the database has gone under the reader.

@@ -18,7 +18,7 @@ func (f *osFile) ReadVecAt(bufs [][]byte, off int64) (int, error) {
 		return 0, err
 	}
 	want := 0
-	var room [8]syscall.Iovec
+	var room [32]syscall.Iovec
 	vec := room[:0]
 	for _, b := range bufs {
 		if len(b) > 0 {

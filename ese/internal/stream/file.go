@@ -375,30 +375,94 @@ type vectorReader interface {
 	ReadVecAt(bufs [][]byte, off int64) (int, error)
 }
 
-// ReadInto reads the payload of the run of stream id at page into dst, which is as long as the
-// payload: no byte of it is copied twice.
+// MaxRuns is how many runs ReadInto reads by one call of the system.
+const MaxRuns = 16
+
+// ReadInto reads runs of stream id that lie one behind the other from page on into dst, which is as
+// long as their payloads: all but the last are full. No byte of it is copied twice, and runs on the
+// disk come by one call for each MaxRuns of them.
 func (f *File) ReadInto(dst []byte, id uint64, page PageNo) error {
+	var room [MaxRuns * HeaderSize]byte
+	for len(dst) > 0 {
+		n := min(len(dst), MaxRuns*MaxPayload)
+		runs := (n + MaxPayload - 1) / MaxPayload
+		if f.holds(page, runs) {
+			n, runs = min(n, MaxPayload), 1
+		}
+		if err := f.readRuns(dst[:n], room[:runs*HeaderSize], id, page); err != nil {
+			return err
+		}
+		dst, page = dst[n:], page+PageNo(runs*RunPages)
+	}
+	return nil
+}
+
+// holds tells whether one of the runs from page on waits to be written.
+func (f *File) holds(page PageNo, runs int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.runs) == 0 {
+		return false
+	}
+	for i := range runs {
+		if f.runs[page+PageNo(i*RunPages)] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// readRuns reads the runs whose headers go to heads.
+func (f *File) readRuns(dst, heads []byte, id uint64, page PageNo) error {
 	f.mu.Lock()
 	r := f.runs[page]
 	f.mu.Unlock()
-	if r != nil {
+	if r != nil && len(heads) == HeaderSize {
 		if payload, reason := open(r.data, id, len(dst)); reason == "" {
 			copy(dst, payload)
 			return nil
 		}
 	}
-	head := make([]byte, HeaderSize)
-	var err error
-	if v, ok := f.f.(vectorReader); ok {
-		_, err = v.ReadVecAt([][]byte{head, dst}, page.Offset())
-	} else if _, err = f.f.ReadAt(head, page.Offset()); err == nil {
-		_, err = f.f.ReadAt(dst, page.Offset()+HeaderSize)
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err := f.fill(dst, heads, page); err != nil {
 		return fmt.Errorf("read stream page %d of %s: %w", page, f.Name, err)
 	}
-	if reason := check(head, dst, id); reason != "" {
-		return &BadRunError{f.Name, page, reason}
+	for ; len(heads) > 0; heads, page = heads[HeaderSize:], page+RunPages {
+		payload := dst[:min(len(dst), MaxPayload)]
+		dst = dst[len(payload):]
+		if reason := check(heads[:HeaderSize], payload, id); reason != "" {
+			return &BadRunError{f.Name, page, reason}
+		}
+	}
+	return nil
+}
+
+// fill reads headers and payloads. What lies behind the end of the file stays as it is: the headers
+// tell.
+func (f *File) fill(dst, heads []byte, page PageNo) error {
+	clear(heads)
+	v, vector := f.f.(vectorReader)
+	var room [2 * MaxRuns][]byte
+	bufs := room[:0]
+	off := page.Offset()
+	for ; len(heads) > 0; heads = heads[HeaderSize:] {
+		payload := dst[:min(len(dst), MaxPayload)]
+		dst = dst[len(payload):]
+		if bufs = append(bufs, heads[:HeaderSize], payload); vector {
+			continue
+		}
+		for _, b := range bufs {
+			if _, err := f.f.ReadAt(b, off); err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			off += int64(len(b))
+		}
+		bufs = bufs[:0]
+	}
+	if !vector {
+		return nil
+	}
+	if _, err := v.ReadVecAt(bufs, off); err != nil && !errors.Is(err, io.EOF) {
+		return err
 	}
 	return nil
 }
