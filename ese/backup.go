@@ -402,6 +402,9 @@ func (b *backup) stream(db *Database, w io.Writer, size int64) error {
 // roll closes the current generation: it is the last one of the backup.
 func (b *backup) roll() error {
 	in := b.in
+	if err := b.stir(); err != nil {
+		return err
+	}
 	if err := in.WaitDurable(in.log.End()); err != nil {
 		return err
 	}
@@ -410,6 +413,19 @@ func (b *backup) roll() error {
 	}
 	b.info.High = in.log.Generation() - 1
 	return nil
+}
+
+// stir logs a transaction that did nothing where a backup with databases would hold no log file,
+// since the first one that it needs is still empty: a restore needs one to begin with.
+func (b *backup) stir() error {
+	in := b.in
+	if b.info.From == 0 || in.log.End() > logrec.MakePos(b.info.Low, logrec.SectorSize) {
+		return nil
+	}
+	tx := in.Begin()
+	c := logrec.CommitRec{Tx: tx.v.ID, TimeMS: in.nowMS()}
+	_, _, err := in.log.Append(logrec.TypeRollback, c.Append(nil))
+	return errors.Join(err, tx.Rollback())
 }
 
 // logs copies the generations of the backup.

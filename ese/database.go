@@ -219,11 +219,13 @@ func (in *Instance) register(db *Database) error {
 	return nil
 }
 
+// freeDBID is a number that no database has. openMu is held, so it stays free.
 func (in *Instance) freeDBID() (logrec.DBID, error) {
+	lost := in.lostIDs() // takes stepMu, which comes before dbMu
 	in.dbMu.RLock()
 	defer in.dbMu.RUnlock()
 	for id := logrec.DBID(1); int(id) <= maxDatabases; id++ {
-		if in.dbs[id] == nil && !in.lostID(id) {
+		if in.dbs[id] == nil && !lost[id] {
 			return id, nil
 		}
 	}

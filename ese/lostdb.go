@@ -42,10 +42,15 @@ func (in *Instance) ForgetLost(name string) {
 	}
 }
 
-func (in *Instance) lostID(id logrec.DBID) bool {
+// lostIDs are the numbers that lost databases keep.
+func (in *Instance) lostIDs() map[logrec.DBID]bool {
 	in.stepMu.Lock()
 	defer in.stepMu.Unlock()
-	return in.lost[id] != nil
+	ids := make(map[logrec.DBID]bool, len(in.lost))
+	for id := range in.lost {
+		ids[id] = true
+	}
+	return ids
 }
 
 // lose notes that an attached database is missing.

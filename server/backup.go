@@ -61,11 +61,6 @@ func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *bac
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(c.closing, stop)()
-	if in.Kind == ese.BackupFull || in.Kind == ese.BackupCopy {
-		if err := stirLog(engine); err != nil {
-			return err
-		}
-	}
 	info, err := engine.Backup(ctx, ese.BackupOptions{
 		Kind: in.Kind, Sink: s.FromEngine(), Hold: true, Resume: in.Done,
 	})
@@ -86,21 +81,6 @@ func (c *Core) fillBackup(ctx context.Context, id string, in BackupInput, s *bac
 	return s.Commit(&backup.Manifest{
 		Format: 1, ID: id, Group: in.Group, Computer: host, Engine: *info,
 	})
-}
-
-// stirLog logs something, and undoes it, where the current log file is still empty: a set that begins
-// there would hold no log file, and a restore needs one to begin with.
-func stirLog(in *ese.Instance) error {
-	at, databases := in.Durable(), in.Databases()
-	if at.Sector() > 1 || at.Byte() > 0 || len(databases) == 0 {
-		return nil
-	}
-	tx := in.Begin()
-	_, err := tx.WriteStream(databases[0], []byte{0})
-	if err = errors.Join(err, tx.Rollback()); err != nil {
-		return fmt.Errorf("begin the log of the backup: %w", err)
-	}
-	return nil
 }
 
 // expectedBytes is about how large a backup with databases will be; 0 for the others.

@@ -13,7 +13,7 @@ var (
 	ErrMissingLog        = errors.New("log file missing (-528)")
 	ErrLogDiskFull       = errors.New("log disk full (-529)")
 	ErrLogSignature      = errors.New("log file of another stream (-530)")
-	ErrCheckpointCorrupt = errors.New("checkpoint file corrupt (-532)")
+	ErrCheckpointCorrupt = errors.New("checkpoint file corrupt (-533)")
 )
 
 // CorruptError tells where in the log files trouble was met.
