@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -42,7 +43,12 @@ type Stream struct {
 }
 
 // NewStream is the log of the stream with the signature.
-func NewStream(s Store, signature string) *Stream { return &Stream{s, FolderOf(signature)} }
+func NewStream(s Store, signature string) *Stream { return NewStreamIn(s, "", signature) }
+
+// NewStreamIn is the log of a stream below a folder of the Store.
+func NewStreamIn(s Store, folder, signature string) *Stream {
+	return &Stream{s, path.Join(folder, FolderOf(signature))}
+}
 
 // Generations are the closed ones that are there, ascending.
 func (s *Stream) Generations(ctx context.Context) ([]uint32, error) {

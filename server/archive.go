@@ -225,11 +225,7 @@ func (a *archiver) first(ctx context.Context) (uint32, error) {
 
 // pruneArchive removes the log that no backup in the folder needs: what is older than the oldest
 // set with databases of its stream. A stream without sets stays.
-func pruneArchive(ctx context.Context, store archive.Store, sets string) error {
-	s, err := backup.OpenShelf(sets)
-	if err != nil {
-		return err
-	}
+func pruneArchive(ctx context.Context, store archive.Store, s *backup.Shelf) error {
 	low := map[string]uint32{}
 	for _, x := range s.Sets {
 		sign := x.Engine.LogSignature
@@ -245,11 +241,24 @@ func pruneArchive(ctx context.Context, store archive.Store, sets string) error {
 	return nil
 }
 
-// pruneArchives prunes those of the config, each once.
+// pruneArchives prunes those of all groups, and of groups that are gone whose sets are there; each
+// once.
 func (c *Config) pruneArchives(ctx context.Context, sets string) error {
+	all, err := c.layout()
+	if err != nil {
+		return err
+	}
+	s, err := backup.OpenShelf(sets)
+	if err != nil {
+		return err
+	}
+	names := s.Groups()
+	for i := range all.Groups {
+		names = append(names, all.Groups[i].Name)
+	}
 	done := map[string]bool{"": true}
-	for i := range c.Groups {
-		place := c.Groups[i].Archive
+	for _, name := range names {
+		place := c.archivePlace(name)
 		if done[place] {
 			continue
 		}
@@ -258,7 +267,7 @@ func (c *Config) pruneArchives(ctx context.Context, sets string) error {
 		if err != nil {
 			return err
 		}
-		err = pruneArchive(ctx, store, sets)
+		err = pruneArchive(ctx, store, s)
 		store.Close()
 		if err != nil {
 			return err

@@ -135,13 +135,13 @@ func (c *Core) keepRoom(ctx context.Context, g *GroupConfig) {
 	t := time.NewTicker(roomTick)
 	defer t.Stop()
 	for {
+		if in, err := c.instance(g); err == nil {
+			_ = in.Archived(0, g.keepForArchive()) // an instance that failed says so elsewhere
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-		}
-		if in, err := c.instance(g); err == nil {
-			_ = in.Archived(0, g.keepForArchive()) // an instance that failed says so elsewhere
 		}
 	}
 }

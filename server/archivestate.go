@@ -25,8 +25,7 @@ type ArchiveState struct {
 
 // archives are the states of all groups that have one.
 func (c *Core) archives(n *BackupNotes, now time.Time) (list []ArchiveState) {
-	for i := range c.cfg.Groups {
-		g := &c.cfg.Groups[i]
+	for _, g := range c.groups() {
 		if g.Archive == "" {
 			continue
 		}

@@ -139,10 +139,7 @@ func (c *Config) layout() (*Config, error) {
 			continue // the config has dropped it
 		}
 		if i < 0 {
-			g := all.Groups[0]
-			g.Name, g.Dir, g.LogDir, g.Circular = l.Name, l.Dir, or(l.LogDir, l.Dir), l.Circular
-			g.Archive, g.Databases = "", nil
-			i, all.Groups = len(all.Groups), append(all.Groups, g)
+			i, all.Groups = len(all.Groups), append(all.Groups, c.madeGroup(l.GroupRecord))
 		}
 		g := &all.Groups[i]
 		g.paths = l.Paths

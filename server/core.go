@@ -31,6 +31,7 @@ type Core struct {
 	logsGone sync.Map
 	// archiveGaps has the generation below which log went that the archive has not, by group.
 	archiveGaps sync.Map
+	turned      chan struct{}   // see groupsTurned
 	closing     context.Context // ends when backups have to
 	stop        context.CancelFunc
 
@@ -55,7 +56,9 @@ func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
 			return nil, err
 		}
 	}
-	c := &Core{cfg: cfg, logger: o.logger, started: time.Now()}
+	c := &Core{
+		cfg: cfg, logger: o.logger, started: time.Now(), turned: make(chan struct{}, 1),
+	}
 	c.backups = openNotes(cfg.Dir, cfg.Groups[0].Name, o.logger)
 	c.closing, c.stop = context.WithCancel(context.Background())
 	so := storage.Options{

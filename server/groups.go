@@ -76,7 +76,9 @@ func (c *Core) answerGroup(ctx context.Context, op Op, in []byte) (any, error) {
 	}
 	if op == OpGroupCreate {
 		r := storage.GroupRecord{Name: i.Name, Dir: i.Dir, LogDir: i.LogDir, Circular: i.Circular}
-		return nil, about(i.Name, c.store.CreateGroup(ctx, r, i.Database))
+		err := c.store.CreateGroup(ctx, r, i.Database)
+		c.groupsTurned()
+		return nil, about(i.Name, err)
 	}
 	g, err := c.store.Group(i.Name)
 	if err != nil {

@@ -26,11 +26,7 @@ func settleInto(path string, parts []*restore) (*Config, error) {
 	}
 	for _, r := range parts {
 		r.cfg = cfg
-		for i := range old.Groups {
-			if g := &old.Groups[i]; g.Name == r.o.Group {
-				r.archive = g.Archive
-			}
-		}
+		r.archive = old.archivePlace(r.o.Group)
 		if r.archive != "" && !archive.IsBucket(r.archive) {
 			if info, err := os.Stat(r.archive); err != nil || !info.IsDir() {
 				r.archive = "" // a folder of the other machine; --logs says where it is now

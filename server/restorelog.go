@@ -61,12 +61,25 @@ func (r *restore) fetch(ctx context.Context, place string, alone bool) (dir stri
 	if alone && len(r.logs) == 0 {
 		f.To = r.lastNeeded()
 	}
-	n, err := archive.NewStream(store, r.base.Engine.LogSignature).Fetch(ctx, dir, f)
+	n, err := r.streamOf(store, false).Fetch(ctx, dir, f)
+	if err == nil && n == 0 {
+		n, err = r.streamOf(store, true).Fetch(ctx, dir, f)
+	}
 	if err != nil {
 		return "", err
 	}
 	r.o.Say("%d log files came from the archive %s.", n, place)
 	return dir, nil
+}
+
+// streamOf is the backup's log stream in an archive, or in the part that a group made at run time has
+// in the archive of the first one.
+func (r *restore) streamOf(store archive.Store, part bool) *archive.Stream {
+	folder := ""
+	if part {
+		folder = r.o.Group
+	}
+	return archive.NewStreamIn(store, folder, r.base.Engine.LogSignature)
 }
 
 // lastNeeded is the generation in which the moment asked for lies, or a later one; 0 is not known.
@@ -95,10 +108,11 @@ func (r *restore) makeScratch() (err error) {
 	return err
 }
 
-// archived is a folder with log files, and within it that of the log stream if it is an archive.
+// archived is a folder with log files, and within it that of the log stream if it is an archive, or
+// the one of the server's first group.
 func (r *restore) archived(dir string) (dirs []string) {
-	own := filepath.Join(dir, archive.FolderOf(r.base.Engine.LogSignature))
-	for _, d := range []string{dir, own} {
+	own := archive.FolderOf(r.base.Engine.LogSignature)
+	for _, d := range []string{dir, filepath.Join(dir, own), filepath.Join(dir, r.o.Group, own)} {
 		if info, err := os.Stat(d); err == nil && info.IsDir() {
 			dirs = append(dirs, d)
 		}

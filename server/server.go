@@ -245,12 +245,7 @@ func (s *Server) serve(ctx context.Context) error {
 
 // guard keeps archive, schedule of backups and drills, warns, and purges.
 func (s *Server) guard(ctx context.Context) {
-	for i := range s.cfg.Groups {
-		if g := &s.cfg.Groups[i]; g.Archive != "" {
-			s.wg.Go(func() { s.core.keepArchive(ctx, g) })
-			s.wg.Go(func() { s.core.keepRoom(ctx, g) })
-		}
-	}
+	s.wg.Go(func() { s.core.keepArchives(ctx) })
 	if s.cfg.Backup.To != "" {
 		s.wg.Go(func() { s.core.keepSchedule(ctx) })
 	}

@@ -187,6 +187,18 @@ func (s *Set) Groups() []*Group {
 	return slices.Clone(s.groups)
 }
 
+// Made are the groups that were made at run time, in their order.
+func (s *Set) Made() (list []GroupRecord) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.groups {
+		if i := s.reg.group(g.name); i >= 0 {
+			list = append(list, *s.reg.Groups[i])
+		}
+	}
+	return list
+}
+
 // group finds a group by name; nil when there is none.
 func (s *Set) group(name string) *Group {
 	for _, g := range s.Groups() {
