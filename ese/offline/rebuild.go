@@ -37,6 +37,7 @@ type rebuild struct {
 	out  *output
 	loss *Loss
 
+	clean     bool                    // the database was closed clean
 	pack      *packer                 // nil: the stream file stays
 	packing   func() (*packer, error) // makes pack, once the catalog is known
 	spill     *spillFile
@@ -352,7 +353,7 @@ func (r *rebuild) copyTable(c *tableCopy, found *foundRows) error {
 	if err := c.scanLong(); err != nil {
 		return err
 	}
-	complete, err := c.expect(found.f.gaps)
+	complete, err := c.expect(found.f)
 	if err != nil {
 		return err
 	}

@@ -160,6 +160,7 @@ type job struct {
 	repair bool
 	res    *Result
 	packed bool // a new stream file waits
+	clean  bool // the database was closed clean
 	src    *source
 	f      vfs.File
 }
@@ -179,6 +180,7 @@ func (j *job) open(f vfs.File) error {
 	case which != dbheader.Primary && !j.repair:
 		return ErrNeedsRepair
 	}
+	j.clean = err == nil && h.State == dbheader.CleanShutdown
 	j.res.WasDirty = err == nil && h.State != dbheader.CleanShutdown
 	j.f = f
 	j.src, err = openSource(f)
@@ -216,7 +218,7 @@ func (j *job) build(ctx context.Context) (err error) {
 		return fmt.Errorf("page %d: %w", j.src.bad[0], ErrNeedsRepair)
 	}
 	r := &rebuild{
-		ctx: ctx, src: j.src, loss: j.res.Loss, roots: make(map[page.ObjID]page.No), tell: half(1),
+		ctx: ctx, src: j.src, loss: j.res.Loss, clean: j.clean, roots: make(map[page.ObjID]page.No), tell: half(1),
 		out:   &output{f: out, size: j.src.size, dbtime: j.src.dbtime + 1},
 		spill: &spillFile{fsys: j.o.FS, path: j.o.Temp + ".sort"}, sortBytes: j.o.sortBytes,
 	}

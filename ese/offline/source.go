@@ -143,6 +143,7 @@ type leaf struct {
 	first, last []byte // its keys; nil when it is empty
 	prev, next  page.No
 	dbtime      page.DBTime
+	orphan      bool // nothing leads to it
 }
 
 // forest is the leaves of one tree, in order, and what is missing between them.
@@ -193,6 +194,17 @@ func (s *source) forest(root page.No, obj page.ObjID, kind page.Flags) *forest {
 		}
 	}
 	return f
+}
+
+// orphans are the leaves that nothing leads to, in order.
+func (f *forest) orphans() []leaf {
+	var out []leaf
+	for _, l := range f.leaves {
+		if l.orphan {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 const maxDepth = 16
@@ -270,6 +282,7 @@ func (w *treeWalk) orphans() []*leaf {
 		}
 		l := describeLeaf(no, p)
 		if w.links(l) {
+			l.orphan = true
 			out = append(out, l)
 		}
 	}

@@ -22,8 +22,12 @@ type tableCopy struct {
 	indexes  []*indexCopy
 	long     map[uint64]*longValue
 	expected map[string][]inspect.KeyValue // keys in gaps that indexes name, with what these tell
-	last     []byte
-	leaves   []leaf // of the rows, in order; none of the catalog
+	// stale are leaves that nothing leads to, while an index names all rows: named are those of its
+	// keys that lie in them, and what it does not name was deleted before.
+	stale  map[page.No]bool
+	named  map[string]bool
+	last   []byte
+	leaves []leaf // of the rows, in order; none of the catalog
 	// dropped are rows that a unique index has no place for, with the reason; doubles are those
 	// that were found while the indexes were written.
 	dropped, doubles map[string]string
@@ -77,31 +81,65 @@ func (r *rebuild) begin(t *inspect.Table, root page.No) (*tableCopy, error) {
 	return c, nil
 }
 
-// expect finds the keys in gaps that secondary indexes name. complete tells that one of these
-// names all rows.
-func (c *tableCopy) expect(gaps []gap) (complete bool, err error) {
-	if len(gaps) == 0 {
+// Where the database was closed clean its indexes and its rows were written to the same moment. Then
+// a row that nothing leads to is one only if an index knows it.
+
+// maxOrphans bounds the leaves whose rows are looked up in an index, since their keys are kept in
+// memory. Where more are left without a way to them most of the tree above is lost.
+const maxOrphans = 4096
+
+// expect finds the keys in gaps and in orphans that secondary indexes name. complete tells that one
+// of these names all rows.
+func (c *tableCopy) expect(f *forest) (complete bool, err error) {
+	orphans := f.orphans()
+	if len(f.gaps) == 0 && len(orphans) == 0 {
 		return true, nil
 	}
+	c.stale, c.named = nil, make(map[string]bool)
 	for _, x := range c.indexes {
-		f := c.r.src.forest(x.x.Root, x.x.ObjID, indexKind(x.x))
-		all := inspect.IndexAllowAllNulls | inspect.IndexAllowFirstNull | inspect.IndexAllowSomeNulls
-		if len(f.gaps) == 0 && x.x.Flags&uint32(all) == uint32(all) && !x.x.Building() {
-			complete = true
+		names, err := c.expectOf(x, f.gaps, orphans)
+		if err != nil {
+			return false, err
 		}
-		for _, l := range f.leaves {
-			err := c.r.src.each(l.no, func(n node) error {
-				if inGaps(gaps, n.data) {
-					c.expected[string(n.data)] = known(c.expected[string(n.data)], c.t.KeyValues(x.x, n.key))
-				}
-				return nil
-			})
-			if err != nil {
-				return false, err
-			}
+		complete = complete || names
+	}
+	if complete && c.r.clean && len(orphans) <= maxOrphans {
+		c.stale = make(map[page.No]bool, len(orphans))
+		for _, l := range orphans {
+			c.stale[l.no] = true
 		}
 	}
-	return complete, nil
+	return complete || len(f.gaps) == 0, nil
+}
+
+// expectOf looks into one index. It tells whether that names all rows.
+func (c *tableCopy) expectOf(x *indexCopy, gaps []gap, orphans []leaf) (all bool, err error) {
+	f := c.r.src.forest(x.x.Root, x.x.ObjID, indexKind(x.x))
+	for _, l := range f.leaves {
+		err := c.r.src.each(l.no, func(n node) error {
+			if inGaps(gaps, n.data) {
+				c.expected[string(n.data)] = known(c.expected[string(n.data)], c.t.KeyValues(x.x, n.key))
+			}
+			if len(orphans) <= maxOrphans && inLeaves(orphans, n.data) {
+				c.named[string(n.data)] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	nulls := uint32(inspect.IndexAllowAllNulls | inspect.IndexAllowFirstNull | inspect.IndexAllowSomeNulls)
+	return len(f.gaps) == 0 && x.x.Flags&nulls == nulls && !x.x.Building(), nil
+}
+
+// inLeaves tells whether a key lies between the first and the last of one of the leaves, which are
+// in order.
+func inLeaves(leaves []leaf, key []byte) bool {
+	i, found := slices.BinarySearchFunc(leaves, key, func(l leaf, key []byte) int {
+		return bytes.Compare(l.first, key)
+	})
+	return found || i > 0 && bytes.Compare(key, leaves[i-1].last) <= 0
 }
 
 // known adds what an index tells of a row to what is known of it.
@@ -117,6 +155,9 @@ func known(have, more []inspect.KeyValue) []inspect.KeyValue {
 // copyRows copies the rows that are whole.
 func (c *tableCopy) copyRows(rows rowSource) error {
 	return rows(func(n node) error {
+		if c.stale[n.page] && !c.named[string(n.key)] {
+			return nil
+		}
 		delete(c.expected, string(n.key))
 		if reason, err := c.row(n); err != nil || reason != "" {
 			if reason != "" {
