@@ -39,7 +39,7 @@ func importOrder() [][]string {
 		{"ese/inspect/report", "ese/esetest"},
 		{"mail/address"},
 		{"mail", "mail/dsn"},
-		{"protocol/listener"},
+		{"protocol/line", "protocol/listener"},
 		{"protocol/imap", "protocol/pop3", "protocol/smtp"},
 		{"directory", "store"},
 		{"store/crashtest"},

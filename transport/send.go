@@ -129,7 +129,7 @@ func (t *Transport) sendTo(
 	}
 	defer func() { _ = c.Close() }()
 	env := smtp.Envelope{
-		From: smtp.Path(m.sender), Size: m.size - int64(held.ReturnPathLen),
+		From: m.sender, Size: m.size - int64(held.ReturnPathLen),
 		EightBit: m.bits&msgEightBit != 0, UTF8: m.bits&msgUTF8 != 0,
 		EnvelopeID: m.envelopeID,
 	}
@@ -138,7 +138,7 @@ func (t *Transport) sendTo(
 	}
 	to := make([]smtp.Rcpt, len(rcpts))
 	for i, r := range rcpts {
-		to[i].To = smtp.Path(r.address)
+		to[i].To = r.address
 		to[i].Original = r.original
 		if r.bits&rcptNever != 0 {
 			to[i].Notify = []string{"NEVER"}

@@ -9,10 +9,12 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Limits of RFC 5321 4.5.3.1, in bytes.
+// Limits of RFC 5321 4.5.3.1 and RFC 1035 2.3.4, in bytes.
 const (
-	maxLocal  = 64
-	maxDomain = 255
+	maxLocal     = 64
+	maxPathLocal = 256
+	maxDomain    = 255
+	maxLabel     = 63
 )
 
 // Errors of Parse and ParsePath.

@@ -29,7 +29,16 @@ func TestParsePath(t *testing.T) {
 		{"<a@>", "", "", ErrSyntax},
 		{"<a>", "", "", ErrSyntax},
 		{"<\xff@c>", "", "", ErrSyntax},
-		{"<" + strings.Repeat("a", 65) + "@c>", "", "", ErrTooLong},
+		{"<" + strings.Repeat("a", 257) + "@c>", "", "", ErrTooLong},
+		{"<" + strings.Repeat("a", 256) + "@c>", strings.Repeat("a", 256) + "@c", "", nil},
+		{"<a@" + strings.Repeat("c", 64) + ".example>", "", "", ErrSyntax},
+		{"<a@-c.example>", "", "", ErrSyntax},
+		{"<a@c-.example>", "", "", ErrSyntax},
+		{"<a@c.example.>", "", "", ErrSyntax},
+		{"<a@[127.0.0]>", "", "", ErrSyntax},
+		{"<a@[IPv6:1.2.3.4]>", "", "", ErrSyntax},
+		{"<a@[]>", "", "", ErrSyntax},
+		{`<""@c>`, "", "", ErrSyntax},
 		{"<a@" + strings.Repeat("a.", 128) + "c>", "", "", ErrTooLong},
 	} {
 		a, rest, err := ParsePath(tc.in)
@@ -128,5 +137,22 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %+v written %q, read %+v %v", s, a, a.String(), b, err)
 		}
 		_ = a.Key()
+	})
+}
+
+// A path prints as what it is read from again.
+func FuzzParsePath(f *testing.F) {
+	for _, s := range []string{"<a@b.c>", "<>", `<"a\"b"@[1.2.3.4]> SIZE=1`, "<@a,@b:c@d>", "<ö@ü.de>"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, _, err := ParsePath(s)
+		if err != nil {
+			return
+		}
+		again, rest, err := ParsePath("<" + p.String() + ">")
+		if err != nil || again != p || rest != "" {
+			t.Errorf("%q: %+v prints as %q, which reads as %+v, %v", s, p, p.String(), again, err)
+		}
 	})
 }

@@ -2,14 +2,21 @@ package address
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"unicode/utf8"
 )
 
+// rules are what differs between addresses of our own and those of envelopes.
+type rules struct {
+	local    int  // bytes of the local part at most
+	finalDot bool // the domain may end with one
+}
+
 // Parse reads one addr-spec, local@domain, strictly. The bare name postmaster is taken, since
 // RFC 5321 4.1.1.3 allows it in RCPT.
 func Parse(s string) (Address, error) {
-	a, rest, err := parseMailbox(s)
+	a, rest, err := rules{local: maxLocal, finalDot: true}.mailbox(s)
 	if err != nil {
 		return Address{}, err
 	}
@@ -21,7 +28,8 @@ func Parse(s string) (Address, error) {
 
 // ParsePath reads "<...>" of MAIL and RCPT (RFC 5321 4.1.2) at the start of s and returns what
 // stands behind it. A source route is read and dropped (RFC 5321 3.6.1); "<>" is the zero
-// Address.
+// Address. A local part may be longer than the 64 bytes that all must support, since lists with
+// variable return paths have such.
 func ParsePath(s string) (a Address, rest string, err error) {
 	if !strings.HasPrefix(s, "<") {
 		return a, s, fmt.Errorf("%w: no <", ErrSyntax)
@@ -35,7 +43,7 @@ func ParsePath(s string) (a Address, rest string, err error) {
 			return a, s, err
 		}
 	}
-	a, s, err = parseMailbox(s)
+	a, s, err = rules{local: maxPathLocal}.mailbox(s)
 	if err != nil {
 		return Address{}, s, err
 	}
@@ -50,7 +58,7 @@ func skipRoute(s string) (string, error) {
 		if !strings.HasPrefix(s, "@") {
 			return s, fmt.Errorf("%w: source route", ErrSyntax)
 		}
-		_, rest, err := parseDomain(s[1:])
+		_, rest, err := rules{}.domain(s[1:])
 		if err != nil {
 			return s, err
 		}
@@ -65,7 +73,7 @@ func skipRoute(s string) (string, error) {
 	}
 }
 
-func parseMailbox(s string) (a Address, rest string, err error) {
+func (r rules) mailbox(s string) (a Address, rest string, err error) {
 	if !utf8.ValidString(s) {
 		return a, s, fmt.Errorf("%w: not UTF-8", ErrSyntax)
 	}
@@ -84,7 +92,10 @@ func parseMailbox(s string) (a Address, rest string, err error) {
 	if err != nil {
 		return Address{}, s, err
 	}
-	if len(a.Local) > maxLocal {
+	if a.Local == "" {
+		return Address{}, s, fmt.Errorf("%w: local part", ErrSyntax)
+	}
+	if len(a.Local) > r.local {
 		return Address{}, s, fmt.Errorf("%w: local part", ErrTooLong)
 	}
 	if !strings.HasPrefix(rest, "@") {
@@ -93,7 +104,7 @@ func parseMailbox(s string) (a Address, rest string, err error) {
 		}
 		return Address{}, s, fmt.Errorf("%w: no domain", ErrSyntax)
 	}
-	a.Domain, rest, err = parseDomain(rest[1:])
+	a.Domain, rest, err = r.domain(rest[1:])
 	if err != nil {
 		return Address{}, s, err
 	}
@@ -119,30 +130,47 @@ func parseQuoted(s string) (text, rest string, err error) {
 	return "", s, fmt.Errorf("%w: quote not closed", ErrSyntax)
 }
 
-// parseDomain reads a domain or an address literal. Underscores pass: hosts that are named so
-// do send mail, and a name is judged by whether it is ours or resolves.
-func parseDomain(s string) (domain, rest string, err error) {
+// domain reads a domain or an address literal (RFC 5321 4.1.2, 4.1.3). Underscores pass: hosts that
+// are named so do send mail, and a name is judged by whether it is ours or resolves.
+func (r rules) domain(s string) (domain, rest string, err error) {
 	n := 0
 	if strings.HasPrefix(s, "[") {
 		n = strings.IndexByte(s, ']') + 1
-		if n < 3 || strings.ContainsAny(s[1:n-1], " \t<>[\\\"\r\n\x00") {
+		if n == 0 || !isLiteral(s[1:n-1]) {
 			return "", s, fmt.Errorf("%w: address literal", ErrSyntax)
 		}
-	} else {
-		for n < len(s) && isDomainByte(s[n]) {
-			n++
-		}
-		name := strings.TrimSuffix(s[:n], ".")
-		for _, label := range strings.Split(name, ".") {
-			if label == "" || len(label) > 4*63 || label[0] == '-' {
-				return "", s, fmt.Errorf("%w: domain", ErrSyntax)
-			}
-		}
+		return s[:n], s[n:], nil
+	}
+	for n < len(s) && isDomainByte(s[n]) {
+		n++
 	}
 	if n > maxDomain {
 		return "", s, fmt.Errorf("%w: domain", ErrTooLong)
 	}
+	name := s[:n]
+	if r.finalDot {
+		name = strings.TrimSuffix(name, ".")
+	}
+	for _, label := range strings.Split(name, ".") {
+		if !isLabel(label) {
+			return "", s, fmt.Errorf("%w: domain", ErrSyntax)
+		}
+	}
 	return s[:n], s[n:], nil
+}
+
+func isLabel(s string) bool {
+	return s != "" && s[0] != '-' && s[len(s)-1] != '-' && (len(s) <= maxLabel || !isASCII(s))
+}
+
+func isLiteral(s string) bool {
+	const six = "IPv6:"
+	if len(s) > len(six) && strings.EqualFold(s[:len(six)], six) {
+		a, err := netip.ParseAddr(s[len(six):])
+		return err == nil && a.Is6() && a.Zone() == ""
+	}
+	a, err := netip.ParseAddr(s)
+	return err == nil && a.Is4()
 }
 
 func isDomainByte(c byte) bool {

@@ -4,19 +4,21 @@ import (
 	"bytes"
 	"encoding/base64"
 	"strings"
+
+	"pillarbox/protocol/line"
 )
 
 // command runs one command line.
-func (c *conn) command(line string) {
-	switch line {
-	case tooLong:
+func (c *conn) command(text string) {
+	switch text {
+	case line.TooLong:
 		c.fail("line too long")
 		return
-	case hasControls:
+	case line.HasControls:
 		c.fail("bare CR or NUL in a command")
 		return
 	}
-	verb, arg, _ := strings.Cut(line, " ")
+	verb, arg, _ := strings.Cut(text, " ")
 	verb = strings.ToUpper(verb)
 	switch {
 	case verb == "CAPA":

@@ -2,17 +2,17 @@ package pop3
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
+
+	"pillarbox/protocol/line"
 )
 
 // conn is one connection. Its goroutine owns everything but what mu guards.
@@ -134,12 +134,12 @@ func (c *conn) Serve() {
 			break
 		}
 		c.armRead(c.s.o.IdleTimeout)
-		line, err := c.readLine(maxCommandLine)
+		command, err := c.readLine(maxCommandLine)
 		if err != nil {
 			c.endWith(err)
 			break
 		}
-		c.command(line)
+		c.command(command)
 		if c.s.o.MaxErrors > 0 && c.errors >= c.s.o.MaxErrors && !c.quit {
 			c.err(&Error{"", "too many errors, closing"})
 			break
@@ -151,7 +151,7 @@ func (c *conn) Serve() {
 // endWith says why the session ends, when the client can still hear it.
 func (c *conn) endWith(err error) {
 	switch {
-	case errors.Is(err, errBareLF), errors.Is(err, errLineSkipped):
+	case errors.Is(err, line.ErrBareLF), errors.Is(err, line.ErrSkipped):
 		c.err(&Error{"", err.Error() + ", closing"})
 	case c.isStopping():
 		c.err(&Error{"SYS/TEMP", "the server is shutting down"})
@@ -181,56 +181,8 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-var (
-	errBareLF      = errors.New("lines must end with CRLF")
-	errLineSkipped = errors.New("line far too long")
-)
-
-// Lines that readLine returns in place of ones that cannot be commands. A real line never has a
-// CR in it.
-const (
-	tooLong     = "\rlong"
-	hasControls = "\rcontrol"
-)
-
-// readLine reads up to CRLF and returns the line without it. For a line that was read to its
-// end but cannot be a command it returns tooLong or hasControls, so that the session goes on.
 func (c *conn) readLine(limit int) (string, error) {
-	var line []byte
-	skipped := 0
-	for {
-		frag, err := c.br.ReadSlice('\n')
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return "", err
-		}
-		if skipped > 0 || len(line)+len(frag) > limit+2 {
-			if skipped += len(frag); skipped > maxSkippedLine {
-				return "", errLineSkipped
-			}
-			// The last two bytes are kept to see how the line ends.
-			line = append(line, frag[max(0, len(frag)-2):]...)
-			line = append(line[:0], line[max(0, len(line)-2):]...)
-		} else {
-			line = append(line, frag...)
-		}
-		if err == nil {
-			break
-		}
-	}
-	if !bytes.HasSuffix(line, []byte("\r\n")) {
-		return "", errBareLF
-	}
-	line = line[:len(line)-2]
-	switch {
-	case skipped > 0:
-		return tooLong, nil
-	case bytes.ContainsAny(line, "\r\x00"):
-		return hasControls, nil
-	}
-	return string(line), nil
+	return line.Read(c.br, limit, maxSkippedLine)
 }
 
 // ok and err write replies; an error of writing shows at the next flush before a read.

@@ -4,19 +4,22 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"pillarbox/mail/address"
+	"pillarbox/protocol/line"
 )
 
 // command runs one command line.
-func (c *conn) command(line string) {
-	switch line {
-	case tooLong:
+func (c *conn) command(text string) {
+	switch text {
+	case line.TooLong:
 		c.fail(500, "5.5.2", "line too long")
 		return
-	case hasControls:
+	case line.HasControls:
 		c.fail(500, "5.5.2", "bare CR or NUL in a command")
 		return
 	}
-	verb, arg, _ := strings.Cut(line, " ")
+	verb, arg, _ := strings.Cut(text, " ")
 	switch strings.ToUpper(verb) {
 	case "EHLO":
 		c.hello(arg, true)
@@ -61,7 +64,7 @@ func (c *conn) command(line string) {
 // hello is EHLO and HELO (RFC 5321 4.1.1.1).
 func (c *conn) hello(arg string, esmtp bool) {
 	name := strings.TrimSpace(arg)
-	if name == "" || len(name) > maxDomainBytes || strings.ContainsAny(name, " \t") ||
+	if name == "" || len(name) > maxHostName || strings.ContainsAny(name, " \t") ||
 		!utf8.ValidString(name) {
 		c.fail(501, "5.5.4", "a host name or address literal is needed")
 		return
@@ -166,8 +169,8 @@ func (c *conn) mailFrom(arg string) {
 		return
 	}
 	// Some clients put a space behind the colon; RFC 5321 3.3 forbids it, and nothing is lost.
-	from, rest, err := parsePath(strings.TrimLeft(arg, " "))
-	if err != nil || !from.IsNull() && from.Domain == "" || rest != "" && rest[0] != ' ' {
+	from, rest, err := address.ParsePath(strings.TrimLeft(arg, " "))
+	if err != nil || !from.IsZero() && from.Domain == "" || rest != "" && rest[0] != ' ' {
 		c.fail(501, "5.1.7", "malformed sender address")
 		return
 	}
@@ -209,9 +212,8 @@ func (c *conn) rcptTo(arg string) {
 		c.fail(501, "5.5.4", "RCPT TO:<address> is the form")
 		return
 	}
-	to, rest, err := parsePath(strings.TrimLeft(arg, " "))
-	if err != nil || to.IsNull() || rest != "" && rest[0] != ' ' ||
-		to.Domain == "" && !strings.EqualFold(to.Local, "postmaster") {
+	to, rest, err := address.ParsePath(strings.TrimLeft(arg, " "))
+	if err != nil || to.IsZero() || rest != "" && rest[0] != ' ' {
 		c.fail(501, "5.1.3", "malformed recipient address")
 		return
 	}

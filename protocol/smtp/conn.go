@@ -2,18 +2,18 @@ package smtp
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
+
+	"pillarbox/protocol/line"
 )
 
 // phase is what a connection waits for; time-outs depend on it.
@@ -168,12 +168,12 @@ func (c *conn) Serve() {
 			break
 		}
 		c.arm(inCommand, c.s.o.IdleTimeout)
-		line, err := c.nextLine()
+		command, err := c.nextLine()
 		if err != nil {
 			c.endWith(err)
 			break
 		}
-		c.command(line)
+		c.command(command)
 		if c.tooManyErrors() && !c.quit {
 			c.reply(421, "4.7.0", c.s.o.Hostname+" too many errors, closing")
 			break
@@ -187,14 +187,14 @@ func (c *conn) tooManyErrors() bool { return c.s.o.MaxErrors > 0 && c.errors >= 
 // endWith says why the session ends, when the client can still hear it.
 func (c *conn) endWith(err error) {
 	switch {
-	case errors.Is(err, errBareLF):
+	case errors.Is(err, line.ErrBareLF):
 		// What follows may be commands hidden in something else: none of it is run.
 		c.reply(500, "5.5.2", "lines must end with CRLF, closing")
 	case c.isStopping():
 		c.reply(421, "4.3.2", c.s.o.Hostname+" is shutting down")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.reply(421, "4.4.2", c.s.o.Hostname+" time-out, closing")
-	case errors.Is(err, errLineSkipped):
+	case errors.Is(err, line.ErrSkipped):
 		c.reply(421, "4.7.0", c.s.o.Hostname+" line too long, closing")
 	}
 	c.quit = true
@@ -241,11 +241,6 @@ func (c *conn) resetMail() {
 	c.clearMail()
 }
 
-var (
-	errBareLF      = errors.New("bare LF in a command")
-	errLineSkipped = errors.New("command line far too long")
-)
-
 func (c *conn) nextLine() (string, error) {
 	if line := c.pending; line != "" {
 		c.pending = ""
@@ -254,53 +249,9 @@ func (c *conn) nextLine() (string, error) {
 	return c.readLine(maxCommandLine)
 }
 
-// readLine reads up to CRLF and returns the line without it. For a line that was read to its
-// end but cannot be a command it returns tooLong or hasControls, so that the session goes on.
 func (c *conn) readLine(limit int) (string, error) {
-	var line []byte
-	skipped := 0
-	for {
-		frag, err := c.br.ReadSlice('\n')
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return "", err
-		}
-		if len(line)+len(frag) > limit+2 {
-			// Keep the last bytes to see how the line ends.
-			skipped += len(line) + len(frag)
-			if skipped > maxSkippedLine {
-				return "", errLineSkipped
-			}
-			keep := append(line, frag[max(0, len(frag)-2):]...)
-			line = keep[max(0, len(keep)-2):]
-		} else {
-			line = append(line, frag...)
-		}
-		if err == nil {
-			break
-		}
-	}
-	if !bytes.HasSuffix(line, []byte("\r\n")) {
-		return "", errBareLF
-	}
-	line = line[:len(line)-2]
-	switch {
-	case skipped > 0:
-		return tooLong, nil
-	case bytes.ContainsAny(line, "\r\x00"):
-		return hasControls, nil
-	}
-	return string(line), nil
+	return line.Read(c.br, limit, maxSkippedLine)
 }
-
-// Lines that readLine returns in place of ones that cannot be commands. A real line never has a
-// CR in it.
-const (
-	tooLong     = "\rlong"
-	hasControls = "\rcontrol"
-)
 
 // reply writes one reply; enhanced may be "" (RFC 2034 3: not for greeting, EHLO, 354, 334).
 func (c *conn) reply(code int, enhanced, text string) {

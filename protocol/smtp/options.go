@@ -62,6 +62,7 @@ type Options struct {
 const (
 	maxCommandLine = 4096     // RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
 	maxAuthLine    = 12288    // RFC 4954 4.3
+	maxHostName    = 255      // RFC 5321 4.5.3.1.2
 	maxDataLine    = 1 << 20  // RFC 5321 4.5.3.1.6 asks for 1000
 	maxSkippedLine = 16 << 20 // of a command line that is too long, before the session ends
 	writeTimeout   = time.Minute

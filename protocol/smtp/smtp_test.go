@@ -686,22 +686,6 @@ func TestWith(t *testing.T) {
 	}
 }
 
-func FuzzParsePath(f *testing.F) {
-	for _, s := range []string{"<a@b.c>", "<>", `<"a\"b"@[1.2.3.4]> SIZE=1`, "<@a,@b:c@d>", "<ö@ü.de>"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		p, _, err := parsePath(s)
-		if err != nil {
-			return
-		}
-		again, rest, err := parsePath("<" + p.String() + ">")
-		if err != nil || again != p || rest != "" {
-			t.Errorf("%q: %+v prints as %q, which reads as %+v, %v", s, p, p.String(), again, err)
-		}
-	})
-}
-
 // FuzzServer feeds arbitrary bytes to the server in each state; it must end the session when
 // the input ends, and confirm no message but those it was given whole.
 func FuzzServer(f *testing.F) {

@@ -73,14 +73,13 @@ func remoteAddr(a net.Addr) netip.Addr {
 // Mail judges the sender (mail.md 4, 5).
 func (s *session) Mail(ctx context.Context, from smtp.Path, opts smtp.MailOptions) error {
 	s.Reset()
-	a := address.Address(from)
-	unverified, err := s.sender(ctx, a)
+	unverified, err := s.sender(ctx, from)
 	if err != nil {
-		return s.refuse("sender refused", err, "from", a.String())
+		return s.refuse("sender refused", err, "from", from.String())
 	}
 	s.size = opts.Size
 	s.envelope = transport.Envelope{
-		From: a, UTF8: opts.UTF8, Submission: s.user != nil, Unverified: unverified,
+		From: from, UTF8: opts.UTF8, Submission: s.user != nil, Unverified: unverified,
 		HeadersOnly: opts.Return == "HDRS", EnvelopeID: opts.EnvelopeID,
 		Trace: transport.Trace{
 			Helo: s.info.Helo, Remote: s.info.Remote, With: s.info.With(opts.UTF8),
@@ -150,12 +149,11 @@ func notFound(err error) bool {
 
 // Rcpt judges a recipient (mail.md 5).
 func (s *session) Rcpt(_ context.Context, to smtp.Path, opts smtp.RcptOptions) error {
-	a := address.Address(to)
-	if err := s.recipient(a); err != nil {
-		return s.refuse("recipient refused", err, "from", s.envelope.From.String(), "to", a.String())
+	if err := s.recipient(to); err != nil {
+		return s.refuse("recipient refused", err, "from", s.envelope.From.String(), "to", to.String())
 	}
 	s.envelope.Recipients = append(s.envelope.Recipients, transport.Recipient{
-		Address: a, Original: opts.Original,
+		Address: to, Original: opts.Original,
 		Never:   slices.Contains(opts.Notify, "NEVER"),
 		NoDelay: len(opts.Notify) > 0 && !slices.Contains(opts.Notify, "DELAY"),
 	})
