@@ -93,6 +93,8 @@ type Options struct {
 	DefaultDomain string
 	// Place names the home of a new user's mailbox. Default: none.
 	Place func(GUID) (home string, err error)
+	// Fits refuses a home that was named for a new user. Default: none.
+	Fits func(home string) error
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Logger receives changes. Default: discard.

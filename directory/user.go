@@ -145,8 +145,11 @@ func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipie
 
 // place gives a new user a home.
 func (d *Directory) place(e *entry, home string) (err error) {
-	if home == "" && d.o.Place != nil {
+	switch {
+	case home == "" && d.o.Place != nil:
 		home, err = d.o.Place(e.ID)
+	case home != "" && d.o.Fits != nil:
+		err = d.o.Fits(home)
 	}
 	e.Home = home
 	return err

@@ -71,6 +71,27 @@ func adviceFor(err error) string {
 	case errors.Is(err, errOnlyLatest):
 		return "go to an earlier moment with the whole group (leave --database out), or fetch single " +
 			"items of it: pillarbox restore --beside NAME, then pillarbox recover"
+	case errors.Is(err, storage.ErrInhabited):
+		return "move them first: pillarbox mailbox move ADDRESS --to GROUP/DATABASE; " +
+			"pillarbox mailbox list shows where each lives"
+	case errors.Is(err, storage.ErrRecoverable):
+		return "purge them or bring them back (pillarbox mailbox list --deleted shows them, mailbox purge, " +
+			"mailbox restore), or let them go aside with the files: --recoverable-too"
+	case errors.Is(err, storage.ErrHeld):
+		return "pillarbox mailbox list --deleted shows them: bring them back and move them, or take the hold " +
+			"off (pillarbox mailbox hold ID off)"
+	case errors.Is(err, storage.ErrMoving):
+		return "wait for its end; one that was interrupted goes on when it is asked for again: " +
+			"pillarbox mailbox move ADDRESS --to GROUP/DATABASE"
+	case errors.Is(err, storage.ErrMailWaits):
+		return "pillarbox queue list shows it: wait, pillarbox queue retry ID, or queue drop ID"
+	case errors.Is(err, storage.ErrInConfig):
+		return "take it out of the config, start the server again, and then remove it. A [[group]] is gone with " +
+			"the first: move its mailboxes before; its files stay where they are"
+	case errors.Is(err, storage.ErrLastDatabase):
+		return "remove the whole group instead: pillarbox group remove GROUP"
+	case errors.Is(err, storage.ErrFirstGroup):
+		return "nothing was changed"
 	case errors.Is(err, storage.ErrFirst):
 		return "dismount the whole group instead: pillarbox group dismount GROUP"
 	case errors.Is(err, storage.ErrLost):

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -300,6 +301,14 @@ func (b *backupNotes) change(edit func(*BackupNotes)) error {
 		return err
 	}
 	return replaceFile(b.path, append(text, '\n'), 0o600)
+}
+
+// forget drops what is noted of a group that was removed.
+func (b *backupNotes) forget(group string) error {
+	return b.change(func(n *BackupNotes) {
+		delete(n.Groups, group)
+		n.Held = slices.DeleteFunc(n.Held, func(h HeldBackup) bool { return h.Group == group })
+	})
 }
 
 func (b *backupNotes) hold(id, group string, info *ese.BackupInfo) error {

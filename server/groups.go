@@ -15,6 +15,7 @@ const (
 	OpGroupCreate   Op = "group.create"   // GroupInput
 	OpGroupMount    Op = "group.mount"    // GroupInput -> GroupMounted
 	OpGroupDismount Op = "group.dismount" // GroupInput
+	OpGroupRemove   Op = "group.remove"   // GroupInput -> Removed
 
 	OpDatabaseList     Op = "database.list"     // -> []storage.DatabaseState
 	OpDatabaseCreate   Op = "database.create"   // DatabaseInput
@@ -22,6 +23,7 @@ const (
 	OpDatabaseDismount Op = "database.dismount" // DatabaseInput
 	OpDatabaseMove     Op = "database.move"     // DatabaseInput, by Move
 	OpDatabaseReplace  Op = "database.replace"  // ReplaceInput
+	OpDatabaseRemove   Op = "database.remove"   // ReplaceInput -> Removed
 
 	OpMailboxMove Op = "mailbox.move" // MoveInput, by Move
 )
@@ -35,6 +37,12 @@ type GroupInput struct {
 	Circular bool   `json:"circular,omitempty"`
 	// AcceptLoss mounts it although the newest log is lost.
 	AcceptLoss bool `json:"accept_loss,omitempty"`
+	storage.RemoveOptions
+}
+
+// Removed are the folders with the files of what was removed.
+type Removed struct {
+	Aside []string `json:"aside"`
 }
 
 // GroupMounted tells what was given up for it; nil when nothing.
@@ -46,6 +54,7 @@ type GroupMounted struct {
 type DatabaseInput struct {
 	Database string `json:"database"`
 	Path     string `json:"path,omitempty"`
+	storage.RemoveOptions
 }
 
 // ReplaceInput names a database and the files that restore has made for it.
@@ -80,6 +89,9 @@ func (c *Core) answerGroup(ctx context.Context, op Op, in []byte) (any, error) {
 		c.groupsTurned()
 		return nil, about(i.Name, err)
 	}
+	if op == OpGroupRemove {
+		return c.removeGroup(ctx, &i)
+	}
 	g, err := c.store.Group(i.Name)
 	if err != nil {
 		return nil, err
@@ -95,6 +107,21 @@ func (c *Core) answerGroup(ctx context.Context, op Op, in []byte) (any, error) {
 		return nil, about(i.Name, g.Dismount())
 	}
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
+}
+
+// removeGroup takes a group out, and forgets its backups.
+func (c *Core) removeGroup(ctx context.Context, i *GroupInput) (any, error) {
+	aside, err := c.store.RemoveGroup(ctx, i.Name, i.RemoveOptions)
+	if err != nil {
+		return nil, about(i.Name, err)
+	}
+	c.groupsTurned()
+	c.logsGone.Delete(i.Name)
+	c.archiveGaps.Delete(i.Name)
+	if err := c.backups.forget(i.Name); err != nil {
+		c.logger.Warn("backups of the removed group stay in the notes", "err", err)
+	}
+	return Removed{aside}, nil
 }
 
 func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error) {
@@ -116,6 +143,9 @@ func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error
 		return nil, c.store.MountDatabase(ctx, p)
 	case OpDatabaseDismount:
 		return nil, c.store.DismountDatabase(ctx, p)
+	case OpDatabaseRemove:
+		aside, err := c.store.RemoveDatabase(ctx, p, i.RemoveOptions)
+		return Removed{[]string{aside}}, about(i.Database, err)
 	case OpDatabaseReplace:
 		return nil, about(i.Database, c.store.ReplaceDatabase(ctx, p, i.Replacement))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"pillarbox/backup"
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // RestoreOptions are the flags of restore.
@@ -153,17 +154,18 @@ func (r *restore) inPlace(ctx context.Context, now time.Time) (err error) {
 		return fmt.Errorf("restore: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	var databases []string
-	for _, d := range r.base.Engine.Databases {
-		databases = append(databases, d.Name)
-	}
+	databases := r.databases()
 	a, err := moveAside(r.g, databases, now)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	undo := func() error { return nil }
 	err = r.liveLog(a)
 	if err == nil {
 		err = r.run(ctx)
+	}
+	if err == nil {
+		undo, err = storage.Readmit(r.cfg.Dir, r.g.Name, databases)
 	}
 	if err == nil {
 		err = r.prove(ctx)
@@ -175,11 +177,19 @@ func (r *restore) inPlace(ctx context.Context, now time.Time) (err error) {
 	if errors.Is(err, errPlanned) {
 		return a.undo()
 	}
-	if uerr := a.undo(); uerr != nil {
+	if uerr := errors.Join(undo(), a.undo()); uerr != nil {
 		return fmt.Errorf("%w; and what was there could not be put back from %s: %w",
 			err, a.folder(r.g.Dir), uerr)
 	}
 	return fmt.Errorf("%w; everything is as it was before", madeAnew(err))
+}
+
+// databases are the names of those that the backup holds.
+func (r *restore) databases() (names []string) {
+	for _, d := range r.base.Engine.Databases {
+		names = append(names, d.Name)
+	}
+	return names
 }
 
 // liveLog adds the log that is left in the group's own folders.
@@ -378,10 +388,11 @@ func allInto(ctx context.Context, dir string, parts []*restore) (string, error) 
 	if err != nil {
 		return "", err
 	}
+	parts, err = leaveOutRemoved(parts, all)
+	if err != nil {
+		return "", err
+	}
 	for _, r := range parts {
-		if r.g, err = all.group(r.o.Group); err != nil {
-			return "", err
-		}
 		if len(parts) > 1 {
 			r.o.Say("Storage group %s:", r.g.Name)
 		}
@@ -391,6 +402,9 @@ func allInto(ctx context.Context, dir string, parts []*restore) (string, error) 
 		if err := r.run(ctx); err != nil {
 			return "", err
 		}
+		if _, err := storage.Readmit(cfg.Dir, r.g.Name, r.databases()); err != nil {
+			return "", err
+		}
 	}
 	for _, r := range parts {
 		if err := r.prove(ctx); err != nil {
@@ -398,6 +412,25 @@ func allInto(ctx context.Context, dir string, parts []*restore) (string, error) 
 		}
 	}
 	return path, nil
+}
+
+// leaveOutRemoved finds the groups in the config of the newest set. One of several that it does not have
+// any more was removed before.
+func leaveOutRemoved(parts []*restore, all *Config) (kept []*restore, err error) {
+	for _, r := range parts {
+		r.g, err = all.group(r.o.Group)
+		switch {
+		case err == nil:
+			kept = append(kept, r)
+		case len(parts) == 1:
+			return nil, err
+		default:
+			r.o.Say("Storage group %s is left out: it was removed before the newest backup was made. "+
+				"To have it back: pillarbox group create %s, end the server, then pillarbox restore --group %s.",
+				r.o.Group, r.o.Group, r.o.Group)
+		}
+	}
+	return kept, nil
 }
 
 // newest is the newest set: it has the newest config.

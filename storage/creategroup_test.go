@@ -46,3 +46,52 @@ func TestGroupsMadeAtOnce(t *testing.T) {
 		t.Errorf("%d groups", len(reg.Groups))
 	}
 }
+
+// A group or database that could not be made leaves nothing that keeps it from being made the next time.
+func TestFailedMakingLeavesNothing(t *testing.T) {
+	b := open(t, nil)
+	ctx := context.Background()
+	full := "/d/c"
+	for _, full = range []string{"/d/c", "/log/c", "/d/c/c1.stm"} {
+		b.fs.full.Store(&full)
+		err := b.set.CreateGroup(ctx, GroupRecord{Name: "c", LogDir: "/log/c"}, "c1")
+		b.fs.full.Store(nil)
+		if err == nil {
+			t.Fatalf("%s: made on a full disk", full)
+		}
+		for _, dir := range []string{"/d/c", "/log/c"} {
+			if names, err := b.fs.ReadDir(dir); err == nil && len(names) > 0 {
+				t.Errorf("%s: %v is left in %s", full, names, dir)
+			}
+		}
+	}
+	if err := b.set.CreateGroup(ctx, GroupRecord{Name: "c", LogDir: "/log/c"}, "c1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.set.CreateGroup(ctx, GroupRecord{Name: "e", Dir: "/log/c"}, ""); err == nil {
+		t.Error("two groups share a folder")
+	}
+	for _, full = range []string{"/disk/x.edb", "/disk/x.stm"} {
+		b.fs.full.Store(&full)
+		err := b.set.CreateDatabase(ctx, "a/x", "/disk")
+		b.fs.full.Store(nil)
+		if err == nil {
+			t.Fatalf("%s: made on a full disk", full)
+		}
+		if names, _ := b.fs.ReadDir("/disk"); len(names) > 0 {
+			t.Errorf("%s: %v is left", full, names)
+		}
+	}
+	if err := b.set.CreateDatabase(ctx, "a/x", "/disk"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	for _, d := range b.set.Databases() {
+		if !d.Mounted {
+			t.Errorf("%s is %s", d.Place, d.State)
+		}
+	}
+}

@@ -125,13 +125,13 @@ func (s *Set) CreateDatabase(ctx context.Context, p Place, path string) error {
 	if err := s.refuseFiles(g.path(&d)); err != nil {
 		return err
 	}
+	if err := s.refuseKnown(p); err != nil {
+		return err
+	}
 	if err := makeFolder(s.o.FS, filepath.Dir(g.path(&d))); err != nil {
 		return err
 	}
 	err = s.change(func(reg *registry) error {
-		if reg.Databases[p] != nil {
-			return fmt.Errorf("%s: database %w", p, fs.ErrExist)
-		}
 		r.Order = reg.nextOrder(g.name)
 		reg.Databases[p] = &r
 		return nil
@@ -141,13 +141,28 @@ func (s *Set) CreateDatabase(ctx context.Context, p Place, path string) error {
 	}
 	d.databaseRecord = r
 	if err := g.mountDatabase(ctx, &d); err != nil {
-		return errors.Join(err, s.change(func(reg *registry) error {
+		return errors.Join(err, g.undoDatabase(ctx, &d), s.change(func(reg *registry) error {
 			delete(reg.Databases, p)
 			return nil
 		}))
 	}
 	s.o.Logger.Info("database made", "database", string(p), "path", g.path(&d))
 	return nil
+}
+
+// refuseKnown refuses a name that was given before. The group's changeMu is held.
+func (s *Set) refuseKnown(p Place) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch d := s.reg.Databases[p]; {
+	case d == nil:
+		return nil
+	case d.Removed != "":
+		return fmt.Errorf("%s: a database of this name was removed, and its log may still be there: "+
+			"take another name", p)
+	default:
+		return fmt.Errorf("%s: database %w", p, fs.ErrExist)
+	}
 }
 
 // databasePath is the file that a path means.
@@ -163,6 +178,9 @@ func databasePath(path, engine string) (string, error) {
 
 // refuseFiles refuses a place where there is something.
 func (s *Set) refuseFiles(path string) error {
+	if err := s.refuseCleared(filepath.Dir(path)); err != nil {
+		return err
+	}
 	for _, ext := range []string{".edb", ".stm", ".dw", ".jfm"} {
 		at := beside(path, ext)
 		if _, err := s.o.FS.Stat(at); err == nil {
@@ -276,15 +294,22 @@ func (s *Set) CreateGroup(ctx context.Context, r GroupRecord, database string) e
 	if r.Dir == "" {
 		r.Dir = filepath.Join(s.o.Dir, r.Name)
 	}
+	var made []string // folders that are not there yet
 	for _, dir := range []string{r.Dir, r.LogDir} {
 		if err := s.refuseFull(dir); err != nil {
 			return err
+		}
+		if _, err := s.o.FS.ReadDir(dir); dir != "" && errors.Is(err, fs.ErrNotExist) {
+			made = append(made, dir)
 		}
 	}
 	err := s.change(func(reg *registry) error {
 		// One that is being made just now is in the registry only.
 		if s.group(r.Name) != nil || reg.group(r.Name) >= 0 {
 			return fmt.Errorf("storage group %s: %w", r.Name, fs.ErrExist)
+		}
+		if err := s.refuseShared(reg, &r); err != nil {
+			return err
 		}
 		reg.Groups = append(reg.Groups, &r)
 		reg.Databases[MakePlace(r.Name, database)] = &databaseRecord{
@@ -297,7 +322,7 @@ func (s *Set) CreateGroup(ctx context.Context, r GroupRecord, database string) e
 	}
 	g := newGroup(s, s.specOf(&r))
 	if err := g.mount(ctx, false); err != nil {
-		return errors.Join(err, s.change(func(reg *registry) error {
+		return errors.Join(err, g.undoMaking(made), s.change(func(reg *registry) error {
 			if i := reg.group(r.Name); i >= 0 {
 				reg.Groups = slices.Delete(reg.Groups, i, i+1)
 			}
@@ -312,10 +337,33 @@ func (s *Set) CreateGroup(ctx context.Context, r GroupRecord, database string) e
 	return nil
 }
 
-// refuseFull refuses a folder that holds something.
+// refuseShared refuses a folder that another group has, also one that is being made just now.
+func (s *Set) refuseShared(reg *registry, r *GroupRecord) error {
+	taken := make(map[string]string)
+	for _, g := range s.Groups() {
+		taken[g.spec.Engine.Dir], taken[g.logDir()] = g.name, g.name
+	}
+	for _, g := range reg.Groups {
+		taken[g.Dir] = g.Name
+		if g.LogDir != "" {
+			taken[g.LogDir] = g.Name
+		}
+	}
+	for _, dir := range []string{r.Dir, r.LogDir} {
+		if name, ok := taken[dir]; ok && dir != "" {
+			return fmt.Errorf("%s: the folder is that of the storage group %s: name another one", dir, name)
+		}
+	}
+	return nil
+}
+
+// refuseFull refuses a folder that holds something, other than what was removed.
 func (s *Set) refuseFull(dir string) error {
 	if dir == "" {
 		return nil
+	}
+	if err := s.refuseCleared(dir); err != nil {
+		return err
 	}
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("%s: name the whole path", dir)
@@ -324,6 +372,9 @@ func (s *Set) refuseFull(dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return strings.HasPrefix(name, removedPrefix)
+	})
 	if err == nil && len(names) > 0 {
 		err = fmt.Errorf("%s: the folder is not empty: name another one", dir)
 	}

@@ -23,6 +23,10 @@
 //     failed write or sync is left to the administrator.
 //  7. A database in another folder than its group's is locked (FILE.edb.lock) from before its group
 //     is opened until it is dismounted: nobody writes it anew under the server.
+//  8. A database or group is removed only when nobody lives there, which is looked at when nobody can come
+//     any more. groups.json says in one change that it is gone and which files are to go aside; none is
+//     deleted. The number of a removed database stays taken.
+//  9. Making a group or database that fails leaves none of its files.
 //
 // Lock order: Group.changeMu, then Set.changeMu, then Set.mu or Group.mu, which are leaves.
 //

@@ -35,7 +35,9 @@ type Group struct {
 	wrong map[Place]error // why a database is not mounted
 	log   LogState        // as last looked at
 	down  bool            // an administrator dismounted it
-	full  bool            // it was dismounted because its log disk was full
+	// leaving hides a group that is being removed, for good when it is.
+	leaving bool
+	full    bool // it was dismounted because its log disk was full
 }
 
 func newGroup(s *Set, spec Spec) *Group {
@@ -64,7 +66,7 @@ func (g *Group) Down() bool {
 func (g *Group) Instance() (*ese.Instance, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.in == nil {
+	if g.in == nil || g.leaving {
 		return nil, g.unmounted()
 	}
 	return g.in, nil
@@ -72,6 +74,9 @@ func (g *Group) Instance() (*ese.Instance, error) {
 
 // unmounted is the error of a group that is not mounted. mu is held.
 func (g *Group) unmounted() error {
+	if g.leaving {
+		return fmt.Errorf("storage group %s: %w: it is being removed", g.name, store.ErrUnmounted)
+	}
 	return fmt.Errorf("storage group %s: %w: %w", g.name, store.ErrUnmounted, g.err)
 }
 
@@ -88,7 +93,7 @@ func (g *Group) Err() error {
 func (g *Group) parts() (*store.Store, *transport.Transport, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.in == nil {
+	if g.in == nil || g.leaving {
 		return nil, nil, g.unmounted()
 	}
 	if err := g.in.Err(); err != nil {
@@ -132,6 +137,9 @@ func (g *Group) MountWithLoss(ctx context.Context) (*ese.Loss, error) {
 func (g *Group) mountAgain(ctx context.Context, accept bool) error {
 	g.changeMu.Lock()
 	defer g.changeMu.Unlock()
+	if g.hidden() {
+		return fmt.Errorf("%s: %w: it was removed", g.name, ErrNoGroup)
+	}
 	if g.Err() == nil {
 		return nil
 	}
@@ -275,7 +283,7 @@ func (g *Group) forgetLost(in *ese.Instance) {
 
 // enter makes the records of databases that are new in the config.
 func (g *Group) enter() error {
-	have := g.databases()
+	have := g.known()
 	var missing []string
 	for _, engine := range g.spec.Databases {
 		if !slices.ContainsFunc(have, func(d database) bool { return d.Engine == engine }) {
@@ -288,7 +296,7 @@ func (g *Group) enter() error {
 	return g.set.change(func(r *registry) error {
 		for _, engine := range missing {
 			p := MakePlace(g.name, engine)
-			if r.Databases[p] != nil {
+			if d := r.Databases[p]; d != nil && d.Removed == "" {
 				return fmt.Errorf("two databases of storage group %s are called %s", g.name, p.Database())
 			}
 			r.Databases[p] = &databaseRecord{Engine: engine, Order: r.nextOrder(g.name)}
@@ -306,6 +314,13 @@ func (r *registry) nextOrder(group string) (n int) {
 	return n
 }
 
+// hidden tells that the group is being removed, or is removed. changeMu is held.
+func (g *Group) hidden() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.leaving
+}
+
 // database is a record with its name.
 type database struct {
 	place Place
@@ -313,7 +328,12 @@ type database struct {
 }
 
 // databases are the group's, in the order in which they were added.
-func (g *Group) databases() (list []database) {
+func (g *Group) databases() []database {
+	return slices.DeleteFunc(g.known(), func(d database) bool { return d.Removed != "" })
+}
+
+// known are also those that were removed.
+func (g *Group) known() (list []database) {
 	g.set.mu.Lock()
 	defer g.set.mu.Unlock()
 	for p, d := range g.set.reg.Databases {
@@ -372,8 +392,8 @@ func (m *mounting) run(ctx context.Context) (err error) {
 	}
 	so := g.set.o.Store
 	so.Dismounted, so.Home, so.Databases = true, g.home, nil
-	for i := range dbs {
-		so.Databases = append(so.Databases, dbs[i].Engine)
+	for _, d := range g.known() {
+		so.Databases = append(so.Databases, d.Engine) // by their number, those that are gone too
 	}
 	if m.store, err = store.Open(ctx, m.in, so); err != nil {
 		return err
@@ -446,7 +466,7 @@ func (m *mounting) directory(ctx context.Context, d *database) error {
 		return s.dir.Reopen(ctx, m.in, db)
 	}
 	o := s.o.Directory
-	o.Place = s.newPlace
+	o.Place, o.Fits = s.newPlace, func(home string) error { return s.refuseRemoving(Place(home)) }
 	s.dir, err = directory.Open(ctx, m.in, db, o)
 	return err
 }
@@ -460,7 +480,7 @@ func (m *mounting) serve(ctx context.Context, d *database) error {
 	o := m.g.set.o.Transport
 	o.Instance, o.Database, o.Store = m.in, db, m.store
 	o.Directory, o.Mailboxes = m.g.set.dir, m.g.set
-	o.Manual = m.g.set.o.Still
+	o.Manual = m.g.set.o.Still || m.g.hidden()
 	m.queue, err = transport.Open(ctx, o)
 	return err
 }

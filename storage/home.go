@@ -95,6 +95,9 @@ func (s *Set) newPlace(id directory.GUID) (string, error) {
 	if err == nil && p == "" {
 		p, err = s.choose()
 	}
+	if err == nil {
+		err = s.refuseRemoving(p)
+	}
 	return string(p), err
 }
 
@@ -121,6 +124,9 @@ func (s *Set) CheckPlace(p Place) error {
 	r, ok := s.record(p)
 	if !ok {
 		return fmt.Errorf("%s: %w: pillarbox database list shows them", p, ErrNoDatabase)
+	}
+	if err := s.refuseRemoving(p); err != nil {
+		return err
 	}
 	if g := s.group(p.Group()); g == nil {
 		return fmt.Errorf("%s: %w", p, ErrNoGroup)
@@ -182,7 +188,7 @@ func (s *Set) measure() (f fullness) {
 			if f.first == "" {
 				f.first = d.place
 			}
-			if err != nil || st.Mounted(d.Engine) != nil {
+			if err != nil || st.Mounted(d.Engine) != nil || s.refuseRemoving(d.place) != nil {
 				continue
 			}
 			n := g.bytes(&d)

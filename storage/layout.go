@@ -42,8 +42,10 @@ func Layout(dir string) (list []GroupLayout, err error) {
 		l.GroupRecord, l.Made = *g, true
 	}
 	places := make([]Place, 0, len(r.Databases))
-	for p := range r.Databases {
-		places = append(places, p)
+	for p, d := range r.Databases {
+		if d.Removed == "" {
+			places = append(places, p)
+		}
 	}
 	slices.SortFunc(places, func(a, b Place) int {
 		return r.Databases[a].Order - r.Databases[b].Order
@@ -75,5 +77,6 @@ func Settle(dir string) error {
 	for _, d := range r.Databases {
 		d.Path, d.Moving, d.Leaving, d.Replaced = "", "", "", nil
 	}
+	r.Clearing = nil
 	return r.save(vfs.OS(), at)
 }

@@ -15,7 +15,7 @@ import (
 func (s *Set) MoveMailbox(
 	ctx context.Context, id store.MailboxID, to Place, progress func(done, total int64),
 ) error {
-	if !s.beginMove(id) {
+	if !s.beginMove(id, to) {
 		return fmt.Errorf("move mailbox: %w: it is being moved", store.ErrInUse)
 	}
 	defer s.endMove(id)
@@ -51,13 +51,14 @@ func (s *Set) MoveMailbox(
 	return nil
 }
 
-func (s *Set) beginMove(id store.MailboxID) bool {
+// beginMove notes that a mailbox is on its way to a place. Only one move of it goes on at a time.
+func (s *Set) beginMove(id store.MailboxID, to Place) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.moving[id] {
+	if _, moves := s.moving[id]; moves {
 		return false
 	}
-	s.moving[id] = true
+	s.moving[id] = to
 	return true
 }
 
@@ -164,7 +165,7 @@ func (s *Set) resume(ctx context.Context, u *unfinished) error {
 	}
 	switch {
 	case home == u.at: // switched: what the source still has must go
-		if !s.beginMove(u.Mailbox) {
+		if !s.beginMove(u.Mailbox, u.at) {
 			return nil
 		}
 		defer s.endMove(u.Mailbox)
@@ -176,7 +177,7 @@ func (s *Set) resume(ctx context.Context, u *unfinished) error {
 	case Place(u.Origin) == home:
 		return s.MoveMailbox(ctx, u.Mailbox, u.at, nil)
 	case u.Arriving:
-		if !s.beginMove(u.Mailbox) {
+		if !s.beginMove(u.Mailbox, u.at) {
 			return nil
 		}
 		defer s.endMove(u.Mailbox)

@@ -23,6 +23,8 @@ type registry struct {
 	Groups []*GroupRecord `json:"groups,omitempty"`
 	// Databases are all that were mounted once, by Place.
 	Databases map[Place]*databaseRecord `json:"databases,omitempty"`
+	// Clearing are files of what was removed that are still to go aside.
+	Clearing []clearing `json:"clearing,omitempty"`
 }
 
 // GroupRecord is a storage group that was made at run time.
@@ -50,6 +52,9 @@ type databaseRecord struct {
 	// Moving is where it is being copied to, Leaving what is to be removed of where it was.
 	Moving  string `json:"moving,omitempty"`
 	Leaving string `json:"leaving,omitempty"`
+	// Removed is the folder, removed-TIME, of the files of a database that was removed. Its number and its
+	// name stay taken: the log and the queue may still tell of it.
+	Removed string `json:"removed,omitempty"`
 	// Replaced tells that restored files are to take the place of its files, or do so just now.
 	Replaced *Replacement `json:"replaced,omitempty"`
 }

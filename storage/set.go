@@ -85,7 +85,9 @@ type Set struct {
 	mu     sync.Mutex
 	reg    *registry
 	groups []*Group
-	moving map[store.MailboxID]bool
+	moving map[store.MailboxID]Place // where to
+	// removing are places that no mailbox may get any more.
+	removing map[Place]bool
 
 	placeMu sync.Mutex
 	placed  fullness
@@ -114,7 +116,7 @@ var (
 // Open opens the groups. The first one must be there; why another is not tells Group.Err.
 func Open(ctx context.Context, o Options) (*Set, error) {
 	o.setDefaults()
-	s := &Set{o: o, moving: make(map[store.MailboxID]bool)}
+	s := &Set{o: o, moving: make(map[store.MailboxID]Place), removing: make(map[Place]bool)}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := makeFolder(o.FS, o.Dir); err != nil {
 		return nil, err
@@ -123,6 +125,7 @@ func Open(ctx context.Context, o Options) (*Set, error) {
 	if s.reg, err = loadRegistry(o.FS, s.registryPath()); err != nil {
 		return nil, err
 	}
+	s.clear()
 	for i := range o.Groups {
 		s.groups = append(s.groups, newGroup(s, o.Groups[i]))
 	}
@@ -240,6 +243,7 @@ func (s *Set) change(edit func(*registry) error) error {
 func (r *registry) clone() *registry {
 	n := &registry{
 		Directory: r.Directory, Databases: make(map[Place]*databaseRecord, len(r.Databases)),
+		Clearing: slices.Clone(r.Clearing),
 	}
 	for _, g := range r.Groups {
 		c := *g
@@ -252,15 +256,15 @@ func (r *registry) clone() *registry {
 	return n
 }
 
-// record is a copy of what is known of a database.
+// record is a copy of what is known of a database that has not been removed.
 func (s *Set) record(p Place) (r databaseRecord, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d, ok := s.reg.Databases[p]
-	if ok {
-		r = *d
+	d := s.reg.Databases[p]
+	if d == nil || d.Removed != "" {
+		return r, false
 	}
-	return r, ok
+	return *d, true
 }
 
 // edit changes the record of a database.

@@ -8,6 +8,7 @@ type databaseCmd struct {
 	Mount    databaseMountCmd    `cmd:"" help:"Mount a database; mail that waited is delivered."`
 	Dismount databaseDismountCmd `cmd:"" help:"Bring a database to Clean Shutdown, also over a restart; mail for it waits."`
 	Move     databaseMoveCmd     `cmd:"" help:"Move the files of a database to another folder."`
+	Remove   databaseRemoveCmd   `cmd:"" help:"Take a database out in which no mailbox lives; its files are moved aside."`
 }
 
 type databaseListCmd struct{}
@@ -76,4 +77,16 @@ func (c *databaseMoveCmd) Run(e *env) error {
 	}
 	in := server.DatabaseInput{Database: c.Database, Path: path}
 	return e.move(server.OpDatabaseMove, in, "move of "+c.Database, formatBytes)
+}
+
+type databaseRemoveCmd struct {
+	Database       string `arg:"" help:"GROUP/DATABASE."`
+	RecoverableToo bool   `help:"Also where mailboxes of deleted accounts are kept: they go aside with the files."`
+}
+
+// Run removes the database.
+func (c *databaseRemoveCmd) Run(e *env) error {
+	in := server.DatabaseInput{Database: c.Database}
+	in.RecoverableToo = c.RecoverableToo
+	return e.remove(server.OpDatabaseRemove, c.Database, in)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 
 	"pillarbox/server"
 )
@@ -11,6 +12,7 @@ type groupCmd struct {
 	Create   groupCreateCmd   `cmd:"" help:"Make a storage group with one database."`
 	Mount    groupMountCmd    `cmd:"" help:"Mount a storage group that is dismounted or has failed; a Dirty Shutdown is recovered."`
 	Dismount groupDismountCmd `cmd:"" help:"Bring a storage group to Clean Shutdown; mail for it waits."`
+	Remove   groupRemoveCmd   `cmd:"" help:"Take a storage group out in which no mailbox lives; its files are moved aside."`
 }
 
 type groupListCmd struct{}
@@ -119,4 +121,27 @@ type groupDismountCmd struct {
 // Run dismounts the group.
 func (c *groupDismountCmd) Run(e *env) error {
 	return e.do(server.OpGroupDismount, server.GroupInput{Name: c.Name})
+}
+
+type groupRemoveCmd struct {
+	Name           string `arg:"" help:"Name of the group."`
+	RecoverableToo bool   `help:"Also where mailboxes of deleted accounts are kept: they go aside with the files."`
+}
+
+// Run removes the group.
+func (c *groupRemoveCmd) Run(e *env) error {
+	in := server.GroupInput{Name: c.Name}
+	in.RecoverableToo = c.RecoverableToo
+	return e.remove(server.OpGroupRemove, c.Name, in)
+}
+
+// remove removes a group or a database and says where its files are.
+func (e *env) remove(op server.Op, name string, in any) error {
+	return e.admin(func(a server.Admin) error {
+		var r server.Removed
+		if err := a.Do(e.ctx, op, in, &r); err != nil {
+			return err
+		}
+		return e.printf("%s is removed. Its files lie in %s.\n", name, strings.Join(r.Aside, " and "))
+	})
 }
