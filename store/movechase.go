@@ -222,16 +222,7 @@ func (m *move) sourceFolders() (ids []FolderID, err error) {
 
 // putChanged puts the first n of changed rows.
 func (m *move) putChanged(t *movedTable, rows []movedRow) (n int, err error) {
-	fetched, n, err := m.fetchSome(t, rows)
-	defer func() {
-		for _, c := range fetched {
-			c.Discard()
-		}
-	}()
-	if err != nil {
-		return 0, err
-	}
-	err = m.To.write(m.ctx, nil, func(o *op) error {
+	return m.withContents(t, rows, func(o *op, n int, fetched map[string]*Content) error {
 		for i := range rows[:n] {
 			if err := m.putOne(o, t, &rows[i], fetched); err != nil {
 				return err
@@ -239,13 +230,6 @@ func (m *move) putChanged(t *movedTable, rows []movedRow) (n int, err error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	for _, c := range fetched {
-		c.taken(m.dst)
-	}
-	return n, nil
 }
 
 // settle copies the last changes of a mailbox that is locked, and proves the copy complete.

@@ -146,6 +146,24 @@ func (m *move) putBatch(t *movedTable, after *movedRow, rows []movedRow, end boo
 
 // putSome puts the first n rows: as many as have contents that memory may hold.
 func (m *move) putSome(t *movedTable, after *movedRow, rows []movedRow, end bool) (n int, err error) {
+	n, err = m.withContents(t, rows, func(o *op, n int, fetched map[string]*Content) error {
+		return m.putRows(o, t, after, rows[:n], fetched, end && n == len(rows))
+	})
+	if err != nil {
+		return 0, err
+	}
+	m.done += int64(n)
+	if m.Progress != nil {
+		m.Progress(min(m.done, m.total), m.total)
+	}
+	return n, nil
+}
+
+// withContents fetches what the target lacks for the first n rows, as many as memory may hold the
+// contents of, and has put write these.
+func (m *move) withContents(
+	t *movedTable, rows []movedRow, put func(o *op, n int, fetched map[string]*Content) error,
+) (n int, err error) {
 	fetched, n, err := m.fetchSome(t, rows)
 	defer func() {
 		for _, c := range fetched {
@@ -155,18 +173,11 @@ func (m *move) putSome(t *movedTable, after *movedRow, rows []movedRow, end bool
 	if err != nil {
 		return 0, err
 	}
-	err = m.To.write(m.ctx, nil, func(o *op) error {
-		return m.putRows(o, t, after, rows[:n], fetched, end && n == len(rows))
-	})
-	if err != nil {
+	if err := m.To.write(m.ctx, nil, func(o *op) error { return put(o, n, fetched) }); err != nil {
 		return 0, err
 	}
 	for _, c := range fetched {
 		c.taken(m.dst)
-	}
-	m.done += int64(n)
-	if m.Progress != nil {
-		m.Progress(min(m.done, m.total), m.total)
 	}
 	return n, nil
 }

@@ -19,7 +19,7 @@
 //     lost comes over with NULL in that column, and is named.
 //  2. A row that was deleted does not come back: a leaf that nothing leads to counts only where
 //     keys are missing, when no tree has it as free and its neighbours know it; of a database
-//     that was closed clean a row in it counts only where an index that names all rows has it.
+//     that was closed clean a row in it counts only if no index shows that there is none.
 //  3. The new file takes the old one's name in one rename, after it and the loss report are
 //     durable. A repair leaves the stream file as it is, but for a lost header or end; a
 //     defragmentation writes it anew where it has gaps, durably before that rename, and gives

@@ -196,17 +196,6 @@ func (s *source) forest(root page.No, obj page.ObjID, kind page.Flags) *forest {
 	return f
 }
 
-// orphans are the leaves that nothing leads to, in order.
-func (f *forest) orphans() []leaf {
-	var out []leaf
-	for _, l := range f.leaves {
-		if l.orphan {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
 const maxDepth = 16
 
 func (w *treeWalk) walk(no page.No, depth int, low, high []byte) {

@@ -22,12 +22,9 @@ type tableCopy struct {
 	indexes  []*indexCopy
 	long     map[uint64]*longValue
 	expected map[string][]inspect.KeyValue // keys in gaps that indexes name, with what these tell
-	// stale are leaves that nothing leads to, while an index names all rows: named are those of its
-	// keys that lie in them, and what it does not name was deleted before.
-	stale  map[page.No]bool
-	named  map[string]bool
-	last   []byte
-	leaves []leaf // of the rows, in order; none of the catalog
+	orphans  *orphanRows
+	last     []byte
+	leaves   []leaf // of the rows, in order; none of the catalog
 	// dropped are rows that a unique index has no place for, with the reason; doubles are those
 	// that were found while the indexes were written.
 	dropped, doubles map[string]string
@@ -81,47 +78,37 @@ func (r *rebuild) begin(t *inspect.Table, root page.No) (*tableCopy, error) {
 	return c, nil
 }
 
-// Where the database was closed clean its indexes and its rows were written to the same moment. Then
-// a row that nothing leads to is one only if an index knows it.
-
-// maxOrphans bounds the leaves whose rows are looked up in an index, since their keys are kept in
-// memory. Where more are left without a way to them most of the tree above is lost.
-const maxOrphans = 4096
-
-// expect finds the keys in gaps and in orphans that secondary indexes name. complete tells that one
-// of these names all rows.
+// expect finds the keys in gaps that secondary indexes name, and what these tell of orphans.
+// complete tells that one of them names all rows.
 func (c *tableCopy) expect(f *forest) (complete bool, err error) {
-	orphans := f.orphans()
-	if len(f.gaps) == 0 && len(orphans) == 0 {
+	c.orphans = c.orphansOf(f)
+	if len(f.gaps) == 0 && c.orphans == nil {
 		return true, nil
 	}
-	c.stale, c.named = nil, make(map[string]bool)
-	for _, x := range c.indexes {
-		names, err := c.expectOf(x, f.gaps, orphans)
+	for i := range c.indexes {
+		all, err := c.expectOf(i, f.gaps)
 		if err != nil {
 			return false, err
 		}
-		complete = complete || names
-	}
-	if complete && c.r.clean && len(orphans) <= maxOrphans {
-		c.stale = make(map[page.No]bool, len(orphans))
-		for _, l := range orphans {
-			c.stale[l.no] = true
-		}
+		complete = complete || all
 	}
 	return complete || len(f.gaps) == 0, nil
 }
 
 // expectOf looks into one index. It tells whether that names all rows.
-func (c *tableCopy) expectOf(x *indexCopy, gaps []gap, orphans []leaf) (all bool, err error) {
-	f := c.r.src.forest(x.x.Root, x.x.ObjID, indexKind(x.x))
+func (c *tableCopy) expectOf(i int, gaps []gap) (all bool, err error) {
+	x := c.indexes[i].x
+	f := c.r.src.forest(x.Root, x.ObjID, indexKind(x))
+	if c.orphans != nil {
+		c.orphans.indexes[i].gaps = f.gaps
+	}
 	for _, l := range f.leaves {
 		err := c.r.src.each(l.no, func(n node) error {
 			if inGaps(gaps, n.data) {
-				c.expected[string(n.data)] = known(c.expected[string(n.data)], c.t.KeyValues(x.x, n.key))
+				c.expected[string(n.data)] = known(c.expected[string(n.data)], c.t.KeyValues(x, n.key))
 			}
-			if len(orphans) <= maxOrphans && inLeaves(orphans, n.data) {
-				c.named[string(n.data)] = true
+			if c.orphans != nil && c.orphans.holds(n.data) {
+				c.orphans.meet(i, n, c.t.KeyValues(x, n.key))
 			}
 			return nil
 		})
@@ -130,16 +117,7 @@ func (c *tableCopy) expectOf(x *indexCopy, gaps []gap, orphans []leaf) (all bool
 		}
 	}
 	nulls := uint32(inspect.IndexAllowAllNulls | inspect.IndexAllowFirstNull | inspect.IndexAllowSomeNulls)
-	return len(f.gaps) == 0 && x.x.Flags&nulls == nulls && !x.x.Building(), nil
-}
-
-// inLeaves tells whether a key lies between the first and the last of one of the leaves, which are
-// in order.
-func inLeaves(leaves []leaf, key []byte) bool {
-	i, found := slices.BinarySearchFunc(leaves, key, func(l leaf, key []byte) int {
-		return bytes.Compare(l.first, key)
-	})
-	return found || i > 0 && bytes.Compare(key, leaves[i-1].last) <= 0
+	return len(f.gaps) == 0 && x.Flags&nulls == nulls && !x.Building(), nil
 }
 
 // known adds what an index tells of a row to what is known of it.
@@ -155,7 +133,11 @@ func known(have, more []inspect.KeyValue) []inspect.KeyValue {
 // copyRows copies the rows that are whole.
 func (c *tableCopy) copyRows(rows rowSource) error {
 	return rows(func(n node) error {
-		if c.stale[n.page] && !c.named[string(n.key)] {
+		if c.stale(n) {
+			values, named := c.orphans.known[string(n.key)]
+			if named && bytes.Compare(n.key, c.last) > 0 {
+				c.expected[string(n.key)] = values // an older row of this key: the newer one is lost
+			}
 			return nil
 		}
 		delete(c.expected, string(n.key))
