@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,6 +109,88 @@ func TestPlaces(t *testing.T) {
 	for _, bad := range []string{"s3://", "s3:///x", "s3://Upper/x", "s3://a", "s3://logs/" + strings.Repeat("x", 600)} {
 		if _, _, err := archive.ParseBucket(bad); err == nil {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// A stream has an owner, and only log that leads on from what is there passes.
+func TestOwnerAndTip(t *testing.T) {
+	log := func(gen uint32, text string) []byte {
+		b := make([]byte, 8192)
+		b[4], b[44] = byte(gen), 1
+		copy(b[4096:], text)
+		return b
+	}
+	for place, store := range stores(t) {
+		s := archive.NewStream(store, signature)
+		if o, err := s.Owner(t.Context()); o != nil || err != nil {
+			t.Fatalf("%s: %v, %v", place, o, err)
+		}
+		if err := s.SetOwner(t.Context(), &archive.Owner{ID: "me", Computer: "here"}); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := s.Owner(t.Context()); err != nil || o.ID != "me" || o.Computer != "here" {
+			t.Errorf("%s: %v, %v", place, o, err)
+		}
+		mine := map[uint32][]byte{1: log(1, "first"), 2: log(2, "second and more")}
+		tip := archive.Tip{
+			Current: 2, Used: 4096 + 15,
+			Own: func(gen uint32) ([]byte, error) { return mine[gen], nil },
+		}
+		check := func(what string, ours bool) {
+			t.Helper()
+			if err := s.CheckTip(t.Context(), tip); errors.Is(err, archive.ErrNotOurs) == ours ||
+				ours && err != nil {
+				t.Errorf("%s: %s: %v", place, what, err)
+			}
+		}
+		put := func(gen uint32, b []byte) {
+			t.Helper()
+			if err := s.Put(t.Context(), gen, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		current := func(b []byte, used int64) {
+			t.Helper()
+			if err := s.PutCurrent(t.Context(), b, used); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check("empty", true)
+		put(1, log(1, "first"))
+		current(log(2, "second"), 4096+6)
+		check("its beginning", true)
+		current(log(2, "second and more"), 4096+15)
+		check("all of it", true)
+		current(log(1, "first"), 4096+5)
+		check("the current one of before", true)
+		current(log(1, "fitst"), 4096+5)
+		check("another one of before", false)
+		current(log(2, "second and more!"), 4096+16)
+		check("more", false)
+		current(log(2, "sekond"), 4096+6)
+		check("another one", false)
+		current(log(3, ""), 4096)
+		check("a later one", false)
+		current(log(2, "second"), 4096+6)
+		put(1, log(1, "fitst"))
+		check("another closed one", false)
+		delete(mine, 1)
+		check("one that is gone here", true)
+		put(2, log(2, "second and more"))
+		check("one that is closed there only", false)
+	}
+}
+
+func TestOwnerThatSaysNothing(t *testing.T) {
+	dir := archive.Folder(t.TempDir())
+	s := archive.NewStream(dir, signature)
+	for _, bad := range []string{"", "{", "{}", "\x00"} {
+		if err := dir.Put(t.Context(), archive.FolderOf(signature), "owner.json", []byte(bad), int64(len(bad))); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := s.Owner(t.Context()); err == nil || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%q: %v, %v", bad, o, err)
 		}
 	}
 }

@@ -74,6 +74,28 @@ func (b *Bucket) Fetch(ctx context.Context, folder, name, to string) error {
 	return err
 }
 
+// Read reads a file.
+func (b *Bucket) Read(ctx context.Context, folder, name string) ([]byte, error) {
+	var w limited
+	_, err := b.client.Get(ctx, b.key(folder, name), s3.Range{}, &w)
+	if errors.Is(err, s3.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return w.Bytes(), err
+}
+
+// limited is a buffer that takes no more than a log file has.
+type limited struct{ bytes.Buffer }
+
+var errTooLong = errors.New("the file is longer than any log file")
+
+func (w *limited) Write(p []byte) (int, error) {
+	if w.Len()+len(p) > mostBytes {
+		return 0, errTooLong
+	}
+	return w.Buffer.Write(p)
+}
+
 // Remove removes a file.
 func (b *Bucket) Remove(ctx context.Context, folder, name string) error {
 	return b.client.Delete(ctx, b.key(folder, name))

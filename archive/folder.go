@@ -80,6 +80,23 @@ func (d Folder) Fetch(ctx context.Context, folder, name, to string) error {
 	return errors.Join(err, in.Close())
 }
 
+// Read reads a file.
+func (d Folder) Read(_ context.Context, folder, name string) (text []byte, err error) {
+	f, err := os.Open(filepath.Join(string(d), folder, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	text, err = io.ReadAll(io.LimitReader(f, mostBytes+1))
+	if err == nil && len(text) > mostBytes {
+		err = fmt.Errorf("%s: %w", f.Name(), errTooLong)
+	}
+	return text, err
+}
+
 // intoFile makes a file and fills it; on an error it is gone again.
 func intoFile(to string, fill func(*os.File) error) error {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)

@@ -54,6 +54,8 @@ const (
 	OpBackupConfirm Op = "backup.confirm" // Name
 	OpBackupDrill   Op = "backup.drill"   // NotedDrill
 
+	OpArchiveClaim Op = "archive.claim" // Name -> []ClaimedArchive
+
 	OpRecover Op = "recover" // RecoverInput -> RecoverResult
 
 	OpItemsList     Op = "items.list"     // RecoverableInput -> []RecoverableItem
@@ -210,6 +212,17 @@ func (c *Core) answerBackup(op Op, in []byte) (any, error) {
 	return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
 }
 
+func (c *Core) answerArchive(ctx context.Context, op Op, in []byte) (any, error) {
+	if op != OpArchiveClaim {
+		return nil, fmt.Errorf("%w: %s", errUnknownOp, op)
+	}
+	var name Name
+	if err := json.Unmarshal(in, &name); err != nil {
+		return nil, err
+	}
+	return c.claimArchives(ctx, name.Name)
+}
+
 // errUnknownOp: a newer command line asks an older server.
 var errUnknownOp = errors.New("the running server does not know this operation")
 
@@ -246,6 +259,8 @@ func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
 		return c.status()
 	case "backup":
 		return c.answerBackup(op, in)
+	case "archive":
+		return c.answerArchive(ctx, op, in)
 	case "recover":
 		var r RecoverInput
 		if err := json.Unmarshal(in, &r); err != nil {

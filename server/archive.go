@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
@@ -16,12 +17,20 @@ import (
 // The archive of a storage group holds its log beside the machine's own disk (package archive): each
 // finished generation once, and the current one again and again.
 
+// logSource is the log of a group: that of its instance, or of the folder of one that is closed.
+type logSource interface {
+	LogSignature() string
+	Durable() ese.LogPos
+	CopyLog(gen uint32, w io.Writer) error
+}
+
 // archiver copies the log of an instance. One goroutine uses it.
 type archiver struct {
 	c      *Core
 	g      *GroupConfig
-	in     *ese.Instance
+	in     logSource
 	stream *archive.Stream
+	id     string // by which the archive knows this server; empty: nobody asked yet
 	next   uint32 // first generation that is not archived yet; 0 is not known
 	last   ese.LogPos
 }
@@ -57,9 +66,7 @@ func (c *Core) keepArchive(ctx context.Context, g *GroupConfig) {
 		a = c.archive(ctx, g, a)
 		select {
 		case <-ctx.Done():
-			if a != nil {
-				a.stream.Store.Close()
-			}
+			c.ending.keep(g.Name, a)
 			return
 		case <-t.C:
 		}
@@ -72,7 +79,7 @@ func (c *Core) keepArchive(ctx context.Context, g *GroupConfig) {
 func (c *Core) archive(ctx context.Context, g *GroupConfig, a *archiver) *archiver {
 	begun := time.Now()
 	in, err := c.instance(g)
-	if a != nil && a.in != in {
+	if a != nil && a.in != logSource(in) {
 		a.stream.Store.Close()
 		a = nil
 	}
@@ -113,6 +120,15 @@ func (a *archiver) note() (n NotedArchive) {
 
 // step copies what is new.
 func (a *archiver) step(ctx context.Context) error {
+	if a.id == "" {
+		if _, err := a.claim(ctx, false); err != nil {
+			return err
+		}
+	} else if durable := a.in.Durable(); durable != a.last {
+		if err := a.stillOurs(ctx); err != nil {
+			return err
+		}
+	}
 	if a.next == 0 {
 		next, err := a.first(ctx)
 		if err != nil {
@@ -125,6 +141,9 @@ func (a *archiver) step(ctx context.Context) error {
 	}
 	durable := a.in.Durable()
 	for a.next < durable.Generation() {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err := a.copyClosed(ctx); err != nil {
 			return err
 		}
@@ -145,7 +164,10 @@ func (a *archiver) step(ctx context.Context) error {
 
 // release lets the log go that is in the archive.
 func (a *archiver) release() error {
-	return a.in.Archived(a.next, a.g.keepForArchive())
+	if in, open := a.in.(*ese.Instance); open {
+		return in.Archived(a.next, a.g.keepForArchive())
+	}
+	return nil
 }
 
 // copyClosed archives the next closed generation, and lets it go.
@@ -154,6 +176,9 @@ func (a *archiver) copyClosed(ctx context.Context) error {
 	err := a.in.CopyLog(a.next, &b)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ese.ErrMissingLog) {
 		return a.skip(err)
+	}
+	if err == nil {
+		err = a.stillOurs(ctx)
 	}
 	if err == nil {
 		err = a.stream.Put(ctx, a.next, b.Bytes())
@@ -225,7 +250,8 @@ func (a *archiver) first(ctx context.Context) (uint32, error) {
 
 // pruneArchive removes the log that no backup in the folder needs: what is older than the oldest
 // set with databases of its stream. A stream without sets stays.
-func pruneArchive(ctx context.Context, store archive.Store, s *backup.Shelf) error {
+// So does one that another server writes.
+func pruneArchive(ctx context.Context, store archive.Store, s *backup.Shelf, own *archiveOwners) error {
 	low := map[string]uint32{}
 	for _, x := range s.Sets {
 		sign := x.Engine.LogSignature
@@ -234,7 +260,16 @@ func pruneArchive(ctx context.Context, store archive.Store, s *backup.Shelf) err
 		}
 	}
 	for sign, l := range low {
-		if _, err := archive.NewStream(store, sign).RemoveBelow(ctx, l); err != nil {
+		stream := archive.NewStream(store, sign)
+		writer, err := stream.Owner(ctx)
+		mine := false
+		if err == nil {
+			mine, err = own.knows(sign, writer)
+		}
+		if err == nil && mine {
+			_, err = stream.RemoveBelow(ctx, l)
+		}
+		if err != nil {
 			return fmt.Errorf("prune the archive %s: %w", store, err)
 		}
 	}
@@ -252,7 +287,7 @@ func (c *Config) pruneArchives(ctx context.Context, sets string) error {
 	if err != nil {
 		return err
 	}
-	names := s.Groups()
+	names, own := s.Groups(), newOwners(c.Dir)
 	for i := range all.Groups {
 		names = append(names, all.Groups[i].Name)
 	}
@@ -267,7 +302,7 @@ func (c *Config) pruneArchives(ctx context.Context, sets string) error {
 		if err != nil {
 			return err
 		}
-		err = pruneArchive(ctx, store, s)
+		err = pruneArchive(ctx, store, s, own)
 		store.Close()
 		if err != nil {
 			return err

@@ -31,7 +31,10 @@ type Core struct {
 	logsGone sync.Map
 	// archiveGaps has the generation below which log went that the archive has not, by group.
 	archiveGaps sync.Map
-	turned      chan struct{}   // see groupsTurned
+	turned      chan struct{} // see groupsTurned
+	owners      *archiveOwners
+	ending      endingArchives
+	refused     sync.Map        // refusal by group
 	closing     context.Context // ends when backups have to
 	stop        context.CancelFunc
 
@@ -58,6 +61,7 @@ func openCore(ctx context.Context, cfg *Config, o coreOptions) (*Core, error) {
 	}
 	c := &Core{
 		cfg: cfg, logger: o.logger, started: time.Now(), turned: make(chan struct{}, 1),
+		owners: newOwners(cfg.Dir),
 	}
 	c.backups = openNotes(cfg.Dir, cfg.Groups[0].Name, o.logger)
 	c.closing, c.stop = context.WithCancel(context.Background())

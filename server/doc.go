@@ -25,6 +25,8 @@
 //  9. A restore deletes nothing that was there; until it is proved, no server starts on the group.
 //  10. The log of a group with an archive stays until it is there, up to archive_keep: what is released
 //     to the engine (Instance.Archived) is in the archive, durably.
+//  11. A log stream has one writer in an archive, and only log goes there that leads on from what is there
+//     (archiveowner.go).
 //
 // It holds no protocol and no storage code.
 package server

@@ -74,6 +74,7 @@ func closeCore(c *Core, logger *slog.Logger) error {
 		return err
 	}
 	logger.Info("storage group closed: Clean Shutdown", "took", time.Since(start))
+	c.finishArchives()
 	return nil
 }
 

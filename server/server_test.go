@@ -32,6 +32,12 @@ type running struct {
 
 func start(t *testing.T, dir string) *running {
 	t.Helper()
+	return startWith(t, dir, func(*Config) {})
+}
+
+// startWith is start with another config.
+func startWith(t *testing.T, dir string, change func(*Config)) *running {
+	t.Helper()
 	q := QuickstartOptions{Dir: dir, Password: "secret"}
 	cfg, err := q.config()
 	if err != nil {
@@ -47,6 +53,7 @@ func start(t *testing.T, dir string) *running {
 		*p = "127.0.0.1:0"
 	}
 	cfg.Log.File = filepath.Join(dir, "log")
+	change(cfg)
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{cfg: cfg, reload: make(chan struct{}), stop: stop, done: make(chan error, 1)}
 	ready := make(chan *Server, 1)

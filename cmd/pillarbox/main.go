@@ -35,6 +35,7 @@ type commandLine struct {
 	Isinteg    isintegCmd    `cmd:"" help:"Check the store against itself, and mend it."`
 	Status     statusCmd     `cmd:"" help:"Show the state of the server."`
 	Backup     backupCmd     `cmd:"" help:"Make and look after backups."`
+	Archive    archiveCmd    `cmd:"" help:"Look after the archive of the log."`
 	Restore    restoreCmd    `cmd:"" help:"Bring a storage group back, to the latest or an earlier moment."`
 	Recover    recoverCmd    `cmd:"" help:"Copy single items back from a storage group restored beside the live one."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
