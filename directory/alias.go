@@ -32,20 +32,19 @@ func (d *Directory) AddAlias(ctx context.Context, alias, target string) error {
 	if e == nil {
 		return fmt.Errorf("%w: %s", ErrNotFound, target)
 	}
-	err = d.in.Update(ctx, func(tx *ese.Tx) error {
-		t := &d.ts.alias
-		return tx.Insert(t.t.NewRow().Set(t.key, ese.String(key)).
-			Set(t.address, ese.String(a.String())).Set(t.guid, ese.Bytes(e.ID[:])))
+	made := Alias{a.String(), e.ID}
+	err = d.update(ctx, func(tx *ese.Tx) error {
+		return tx.Insert(d.ts.aliasRow(key, &made))
 	})
 	if err != nil {
 		return fmt.Errorf("add alias %s: %w", alias, err)
 	}
 	d.mu.Lock()
-	d.aliases[key] = Alias{a.String(), e.ID}
+	d.aliases[key] = made
 	d.byKey[key] = e
 	d.mu.Unlock()
 	d.o.Logger.Info("alias added", "alias", alias, "target", e.Address)
-	return nil
+	return d.publish(ctx, touched{aliases: []string{key}})
 }
 
 // RemoveAlias removes an alias.
@@ -62,7 +61,7 @@ func (d *Directory) RemoveAlias(ctx context.Context, alias string) error {
 	if !ok {
 		return fmt.Errorf("%w: %s", ErrNotFound, alias)
 	}
-	err = d.in.Update(ctx, func(tx *ese.Tx) error {
+	err = d.update(ctx, func(tx *ese.Tx) error {
 		return tx.Delete(d.ts.alias.t, ese.String(key))
 	})
 	if err != nil {
@@ -73,7 +72,7 @@ func (d *Directory) RemoveAlias(ctx context.Context, alias string) error {
 	delete(d.byKey, key)
 	d.mu.Unlock()
 	d.o.Logger.Info("alias removed", "alias", alias)
-	return nil
+	return d.publish(ctx, touched{aliases: []string{key}})
 }
 
 // Aliases returns all aliases by address.

@@ -91,6 +91,9 @@ type Alias struct {
 type Options struct {
 	// DefaultDomain completes login names without a domain. Default: the first domain.
 	DefaultDomain string
+	// Note is told of each version that all copies that can be reached have, or should have, before
+	// the change is acknowledged. Default: nobody is told.
+	Note func(Version) error
 	// Place names the home of a new user's mailbox. Default: none.
 	Place func(GUID) (home string, err error)
 	// Fits refuses a home that was named for a new user. Default: none.
@@ -123,19 +126,17 @@ func (o *Options) setDefaults() {
 
 // Directory is the directory on one database. It is safe for concurrent use.
 type Directory struct {
-	in *ese.Instance
-	o  Options
-	ts tables
+	o Options
 
-	changeMu sync.Mutex // one change at a time
+	changeMu sync.Mutex    // one change at a time; guards what follows
+	in       *ese.Instance // nil while the database is not mounted
+	ts       tables
+	previous Version // before the change under way
 
-	mu      sync.RWMutex // guards the copy
-	domains map[string]time.Time
-	first   string // the oldest domain
-	byID    map[GUID]*entry
-	byKey   map[string]*entry // primary addresses and aliases
-	aliases map[string]Alias
-	admin   *entry
+	mu        sync.RWMutex // guards what comes now
+	image                  // changed with changeMu held too
+	version   Version      // of the image; changed with changeMu held too
+	followers map[string]*follower
 
 	hashers  chan struct{} // one token per hash being worked out
 	dummy    string        // a hash to compare with where there is none
@@ -144,104 +145,42 @@ type Directory struct {
 	failures limiter
 }
 
-// entry is a recipient in memory. It is replaced, never changed.
-type entry struct {
-	Recipient
-	cred credential
-	lost bool // the home may have changed; guarded by the copy's lock
-}
-
 // Open opens the directory in a database, whose tables it makes when they are missing.
 func Open(ctx context.Context, in *ese.Instance, db *ese.Database, o Options) (*Directory, error) {
-	o.setDefaults()
-	d := &Directory{
-		in: in, o: o,
-		domains: make(map[string]time.Time), byID: make(map[GUID]*entry),
-		byKey: make(map[string]*entry), aliases: make(map[string]Alias),
-		hashers: make(chan struct{}, o.Hashers),
-	}
-	d.verified.init()
-	d.failures.init(o.Now)
-	d.dummy = d.hash(rand.Text())
-	if err := d.ts.open(ctx, in, db); err != nil {
-		return nil, fmt.Errorf("open the directory: %w", err)
-	}
-	if err := in.View(d.load); err != nil {
-		return nil, fmt.Errorf("read the directory: %w", err)
+	d := newDirectory(o)
+	if err := d.openOwn(ctx, in, db); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
 
-// load fills the copy.
-func (d *Directory) load(tx *ese.Tx) error {
-	err := each(tx, d.ts.domain.t, func(v *ese.RowView) {
-		d.addDomain(v.String(d.ts.domain.name), time.UnixMilli(v.Int(d.ts.domain.created)))
-	})
-	if err != nil {
-		return err
+func newDirectory(o Options) *Directory {
+	o.setDefaults()
+	d := &Directory{
+		o: o, image: newImage(), hashers: make(chan struct{}, o.Hashers),
+		followers: make(map[string]*follower),
 	}
-	creds := make(map[GUID]credential)
-	err = each(tx, d.ts.credential.t, func(v *ese.RowView) {
-		creds[GUID(v.Bytes(d.ts.credential.guid))] = d.readCredential(v)
-	})
-	if err != nil {
-		return err
-	}
-	err = each(tx, d.ts.recipient.t, func(v *ese.RowView) {
-		t := &d.ts.recipient
-		bits := v.Int(t.bits)
-		e := &entry{Recipient: Recipient{
-			ID: GUID(v.Bytes(t.guid)), Kind: Kind(v.Int(t.kind)), Address: v.String(t.address),
-			Target: v.String(t.target), Disabled: bits&bitDisabled != 0,
-			Administrator: bits&bitAdministrator != 0, Created: time.UnixMilli(v.Int(t.created)),
-		}}
-		if t.home != nil {
-			e.Home = v.String(t.home)
-		}
-		e.cred = creds[e.ID]
-		d.put(v.String(t.key), e)
-	})
-	if err != nil {
-		return err
-	}
-	return each(tx, d.ts.alias.t, func(v *ese.RowView) {
-		t := &d.ts.alias
-		key, id := v.String(t.key), GUID(v.Bytes(t.guid))
-		d.aliases[key] = Alias{v.String(t.address), id}
-		if e := d.byID[id]; e != nil {
-			d.byKey[key] = e
-		}
-	})
+	d.verified.init()
+	d.failures.init(o.Now)
+	d.dummy = d.hash(rand.Text())
+	return d
 }
 
-// each calls fn for every row of a table.
-func each(tx *ese.Tx, t *ese.Table, fn func(*ese.RowView)) error {
-	c := tx.Cursor(t.Primary())
-	ok, err := c.First()
-	for ; ok && err == nil; ok, err = c.Next() {
-		fn(c.Row())
+// openOwn reads the directory in its own database.
+func (d *Directory) openOwn(ctx context.Context, in *ese.Instance, db *ese.Database) error {
+	var ts tables
+	if err := ts.open(ctx, in, db, ownTables); err != nil {
+		return fmt.Errorf("open the directory: %w", err)
 	}
-	return err
-}
-
-// put enters a recipient, new or changed; the copy's lock is held.
-func (d *Directory) put(key string, e *entry) {
-	d.byID[e.ID], d.byKey[key] = e, e
-	for k, a := range d.aliases {
-		if a.ID == e.ID {
-			d.byKey[k] = e
-		}
+	m, v, err := read(in, &ts)
+	if err != nil {
+		return fmt.Errorf("read the directory: %w", err)
 	}
-	if e.Administrator {
-		d.admin = e
-	}
-}
-
-func (d *Directory) addDomain(name string, created time.Time) {
-	if old, ok := d.domains[d.first]; !ok || created.Before(old) {
-		d.first = name
-	}
-	d.domains[name] = created
+	d.changeMu.Lock()
+	defer d.changeMu.Unlock()
+	d.in, d.ts = in, ts
+	d.adopt(m, v)
+	return nil
 }
 
 // AddDomain makes a domain local.
@@ -256,10 +195,8 @@ func (d *Directory) AddDomain(ctx context.Context, name string) error {
 		return ErrExists
 	}
 	now := d.o.Now()
-	err = d.in.Update(ctx, func(tx *ese.Tx) error {
-		t := &d.ts.domain
-		return tx.Insert(t.t.NewRow().Set(t.name, ese.String(key)).
-			Set(t.created, ese.Int(now.UnixMilli())))
+	err = d.update(ctx, func(tx *ese.Tx) error {
+		return tx.Insert(d.ts.domainRow(key, now))
 	})
 	if err != nil {
 		return fmt.Errorf("add domain %s: %w", key, err)
@@ -268,7 +205,7 @@ func (d *Directory) AddDomain(ctx context.Context, name string) error {
 	d.addDomain(key, now)
 	d.mu.Unlock()
 	d.o.Logger.Info("domain added", "domain", key)
-	return nil
+	return d.publish(ctx, touched{domains: []string{key}})
 }
 
 // CheckDomain tells whether a domain could be made local.

@@ -14,13 +14,12 @@ import (
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
-
-	"pillarbox/ese"
 )
 
 // credential is what a password is checked against.
 type credential struct {
-	hash string
+	hash    string
+	changed time.Time
 	// SCRAM-SHA-256 (RFC 5802 3, RFC 7677): written with every password, since it cannot be
 	// derived from the hash later.
 	iterations           uint32
@@ -44,13 +43,15 @@ func (d *Directory) newCredential(ctx context.Context, s Secret) (credential, er
 		return credential{}, err
 	}
 	if s.Hash != "" {
-		return credential{hash: s.Hash}, nil
+		return credential{hash: s.Hash, changed: d.o.Now()}, nil
 	}
 	if err := d.hasher(ctx); err != nil {
 		return credential{}, err
 	}
 	defer d.hasherDone()
-	c := credential{hash: d.hash(s.Password), iterations: scramIterations, salt: salt()}
+	c := credential{
+		hash: d.hash(s.Password), changed: d.o.Now(), iterations: scramIterations, salt: salt(),
+	}
 	salted, err := pbkdf2.Key(sha256.New, s.Password, c.salt, scramIterations, sha256.Size)
 	if err != nil {
 		return credential{}, fmt.Errorf("derive SCRAM keys: %w", err)
@@ -153,29 +154,4 @@ func matches(hash, password string) bool {
 		return subtle.ConstantTimeCompare(sum, h.sum) == 1
 	}
 	return isBcrypt(hash) && bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil
-}
-
-func (d *Directory) readCredential(v *ese.RowView) credential {
-	t := &d.ts.credential
-	return credential{
-		hash: v.String(t.hash), iterations: uint32(v.Int(t.iterations)),
-		salt:   append([]byte(nil), v.Bytes(t.scramSalt)...),
-		stored: append([]byte(nil), v.Bytes(t.storedKey)...),
-		server: append([]byte(nil), v.Bytes(t.serverKey)...),
-	}
-}
-
-// credentialRow sets all columns of a credential, so that it serves inserts and updates.
-func (d *Directory) credentialRow(id GUID, c *credential, now time.Time) *ese.Row {
-	t := &d.ts.credential
-	optional := func(b []byte) ese.Value {
-		if len(b) == 0 {
-			return ese.Null()
-		}
-		return ese.Bytes(b)
-	}
-	return t.t.NewRow().Set(t.guid, ese.Bytes(id[:])).Set(t.number, ese.Int(0)).
-		Set(t.changed, ese.Int(now.UnixMilli())).Set(t.iterations, ese.Int(c.iterations)).
-		Set(t.hash, ese.String(c.hash)).Set(t.scramSalt, optional(c.salt)).
-		Set(t.storedKey, optional(c.stored)).Set(t.serverKey, optional(c.server))
 }

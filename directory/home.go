@@ -27,41 +27,64 @@ func (d *Directory) Home(id GUID) (string, error) {
 	return e.Home, nil
 }
 
-// SetHome changes the place of recipients' mailboxes, in one transaction.
+// certainHome is the home unless it may have changed.
+func (e *entry) certainHome() string {
+	if e.lost {
+		return ""
+	}
+	return e.Home
+}
+
+// SetHome changes the place of recipients' mailboxes, in one transaction. Before it the copies are
+// made to say that the homes are not known: a server that has only a copy after a crash must not
+// serve a mailbox at the place that it may have left.
 func (d *Directory) SetHome(ctx context.Context, homes map[GUID]string) error {
 	d.changeMu.Lock()
 	defer d.changeMu.Unlock()
 	var next []*entry
-	d.mu.RLock()
+	var t touched
+	hidden := newImage()
 	for id, home := range homes {
 		e := d.byID[id]
 		if e == nil {
-			d.mu.RUnlock()
 			return fmt.Errorf("set home: %w", ErrNotFound)
 		}
-		changed := *e
-		changed.Home, changed.lost = home, false
+		changed, unknown := *e, *e
+		changed.Home, changed.lost, unknown.lost = home, false, true
 		next = append(next, &changed)
+		hidden.byID[id] = &unknown
+		t.users = append(t.users, id)
 	}
-	d.mu.RUnlock()
-	err := d.in.Update(ctx, func(tx *ese.Tx) error {
-		t := &d.ts.recipient
-		for _, e := range next {
-			row := t.t.NewRow().Set(t.home, ese.String(e.Home))
-			if err := tx.Update(row, ese.Bytes(e.ID[:])); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		if errors.Is(err, ese.ErrOutcomeUnknown) || errors.Is(err, ese.ErrLogDead) {
-			d.loseHomes(homes)
-		}
+	if err := d.writable(); err != nil {
 		return fmt.Errorf("set home: %w", err)
+	}
+	d.begin(d.next())
+	err := d.publishImage(ctx, t, &hidden)
+	if err == nil {
+		err = d.update(ctx, func(tx *ese.Tx) error { return d.writeHomes(tx, next) })
+	}
+	if errors.Is(err, ese.ErrOutcomeUnknown) || errors.Is(err, ese.ErrLogDead) {
+		d.loseHomes(homes)
+		return fmt.Errorf("set home: %w", err)
+	}
+	if err != nil {
+		d.begin(d.next())
+		return errors.Join(fmt.Errorf("set home: %w", err), d.publishImage(ctx, t, &d.image))
 	}
 	for _, e := range next {
 		d.replace(e)
+	}
+	_ = d.publish(ctx, t) // copies that have not got it say that the home is not known
+	return nil
+}
+
+func (d *Directory) writeHomes(tx *ese.Tx, list []*entry) error {
+	t := &d.ts.recipient
+	for _, e := range list {
+		row := t.t.NewRow().Set(t.home, ese.String(e.Home))
+		if err := tx.Update(row, ese.Bytes(e.ID[:])); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -75,20 +98,4 @@ func (d *Directory) loseHomes(homes map[GUID]string) {
 			e.lost = true
 		}
 	}
-}
-
-// Reopen makes the directory go on in a database that was opened anew, and reads it.
-func (d *Directory) Reopen(ctx context.Context, in *ese.Instance, db *ese.Database) error {
-	fresh, err := Open(ctx, in, db, d.o)
-	if err != nil {
-		return err
-	}
-	d.changeMu.Lock()
-	defer d.changeMu.Unlock()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.in, d.ts = in, fresh.ts
-	d.domains, d.first, d.byID, d.byKey = fresh.domains, fresh.first, fresh.byID, fresh.byKey
-	d.aliases, d.admin = fresh.aliases, fresh.admin
-	return nil
 }

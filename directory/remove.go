@@ -36,13 +36,13 @@ func (d *Directory) RemoveUser(ctx context.Context, addr string) (Recipient, err
 			keys = append(keys, k)
 		}
 	}
-	err = d.in.Update(ctx, func(tx *ese.Tx) error {
+	err = d.update(ctx, func(tx *ese.Tx) error {
 		for _, k := range keys {
 			if err := tx.Delete(d.ts.alias.t, ese.String(k)); err != nil {
 				return err
 			}
 		}
-		if err := d.removeCredentials(tx, e.ID); err != nil {
+		if err := d.ts.removeCredentials(tx, e.ID); err != nil {
 			return err
 		}
 		return tx.Delete(d.ts.recipient.t, ese.Bytes(e.ID[:]))
@@ -61,28 +61,7 @@ func (d *Directory) RemoveUser(ctx context.Context, addr string) (Recipient, err
 	d.verified.forget(e.ID)
 	d.watchers.end(e.ID)
 	d.o.Logger.Info("user removed", "address", e.Address)
-	return e.Recipient, nil
-}
-
-// removeCredentials removes the password and what else a user logs in with.
-func (d *Directory) removeCredentials(tx *ese.Tx, id GUID) error {
-	t := &d.ts.credential
-	c := tx.Cursor(t.t.Primary())
-	if err := c.Prefix(ese.Bytes(id[:])); err != nil {
-		return err
-	}
-	var numbers []int64
-	ok, err := c.First()
-	for ; ok && err == nil; ok, err = c.Next() {
-		numbers = append(numbers, c.Row().Int(t.number))
-	}
-	for _, n := range numbers {
-		if err != nil {
-			return err
-		}
-		err = tx.Delete(t.t, ese.Bytes(id[:]), ese.Int(n))
-	}
-	return err
+	return e.Recipient, d.publish(ctx, touched{aliases: keys, users: []GUID{e.ID}})
 }
 
 // RestoreUser makes a user under a GUID that it had before: what is named by it is its own again.

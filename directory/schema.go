@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"pillarbox/ese"
 )
@@ -28,7 +29,18 @@ type tables struct {
 		guid, number, changed, iterations     *ese.Column
 		hash, scramSalt, storedKey, serverKey *ese.Column
 	}
+	// state is nil where a read-only instance shows an older directory.
+	state struct {
+		t           *ese.Table
+		id, version *ese.Column
+	}
 }
+
+// The tables of the directory and those of a copy of it differ by the beginning of their names.
+const (
+	ownTables  = "Dir"
+	copyTables = "DirCopy"
+)
 
 func column(t ese.ColumnType, name string) ese.ColumnDef {
 	return ese.ColumnDef{Name: name, Type: t}
@@ -42,65 +54,96 @@ func primary(cols ...string) ese.IndexDef {
 	return x
 }
 
-func tableDefs() []ese.TableDef {
+func tableDefs(names string) []ese.TableDef {
 	byKey := ese.IndexDef{Name: "by_key", Unique: true, Columns: []ese.IndexColumn{{Name: "key"}}}
 	return []ese.TableDef{
-		{Name: "DirDomain", Columns: []ese.ColumnDef{
+		{Name: names + "Domain", Columns: []ese.ColumnDef{
 			column(ese.LongLong, "created"), column(ese.Binary, "name"),
 		}, Indexes: []ese.IndexDef{primary("name")}},
-		{Name: "DirRecipient", Columns: []ese.ColumnDef{
+		{Name: names + "Recipient", Columns: []ese.ColumnDef{
 			column(ese.GUID, "guid"), column(ese.UnsignedByte, "kind"),
 			column(ese.UnsignedLong, "bits"), column(ese.LongLong, "created"),
 			column(ese.Binary, "address"), column(ese.Binary, "key"),
 			column(ese.Binary, "target"), column(ese.LongBinary, "props"),
 			column(ese.Binary, "home"),
 		}, Indexes: []ese.IndexDef{primary("guid"), byKey}},
-		{Name: "DirAlias", Columns: []ese.ColumnDef{
+		{Name: names + "Alias", Columns: []ese.ColumnDef{
 			column(ese.GUID, "guid"), column(ese.Binary, "key"), column(ese.Binary, "address"),
 		}, Indexes: []ese.IndexDef{primary("key")}},
-		{Name: "DirCredential", Columns: []ese.ColumnDef{
+		{Name: names + "Credential", Columns: []ese.ColumnDef{
 			column(ese.GUID, "guid"), column(ese.UnsignedLong, "number"),
 			column(ese.UnsignedLong, "iterations"), column(ese.LongLong, "changed"),
 			column(ese.Binary, "hash"), column(ese.Binary, "scram_salt"),
 			column(ese.Binary, "stored_key"), column(ese.Binary, "server_key"),
 		}, Indexes: []ese.IndexDef{primary("guid", "number")}},
+		{Name: names + "State", Columns: []ese.ColumnDef{
+			column(ese.UnsignedByte, "id"), column(ese.LongLong, "version"),
+		}, Indexes: []ese.IndexDef{primary("id")}},
 	}
 }
 
 // In tells whether a database holds a directory.
-func In(db *ese.Database) bool {
-	_, err := db.Table("DirDomain")
+func In(db *ese.Database) bool { return holds(db, ownTables) }
+
+// CopyIn tells whether a database holds a copy of a directory.
+func CopyIn(db *ese.Database) bool { return holds(db, copyTables) }
+
+func holds(db *ese.Database, names string) bool {
+	_, err := db.Table(names + "Domain")
 	return err == nil
 }
 
 // open makes the tables that are missing and resolves them.
-func (ts *tables) open(ctx context.Context, in *ese.Instance, db *ese.Database) error {
-	if _, err := db.Table("DirDomain"); errors.Is(err, ese.ErrNotFound) {
-		err := in.Update(ctx, func(tx *ese.Tx) error {
-			for _, def := range tableDefs() {
-				if _, err := tx.CreateTable(db, def); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("create the directory's tables: %w", err)
-		}
+func (ts *tables) open(
+	ctx context.Context, in *ese.Instance, db *ese.Database, names string,
+) error {
+	if err := makeTables(ctx, in, db, tableDefs(names)); err != nil {
+		return fmt.Errorf("create the directory's tables: %w", err)
 	}
-	for _, def := range tableDefs() {
+	for _, def := range tableDefs(names) {
 		t, err := db.Table(def.Name)
+		if errors.Is(err, ese.ErrNotFound) && def.Name == names+"State" {
+			continue
+		}
 		if err == nil {
 			err = addColumns(ctx, in, t, def.Columns)
 		}
 		if err != nil {
 			return err
 		}
-		if err := ts.resolve(t); err != nil {
+		if err := ts.resolve(t, strings.TrimPrefix(def.Name, names)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeTables makes those that are missing, in one transaction. A read-only instance shows an older
+// directory as it is.
+func makeTables(
+	ctx context.Context, in *ese.Instance, db *ese.Database, defs []ese.TableDef,
+) error {
+	var missing []ese.TableDef
+	for _, def := range defs {
+		if _, err := db.Table(def.Name); errors.Is(err, ese.ErrNotFound) {
+			missing = append(missing, def)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	err := in.Update(ctx, func(tx *ese.Tx) error {
+		for _, def := range missing {
+			if _, err := tx.CreateTable(db, def); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, ese.ErrReadOnly) && len(missing) < len(defs) {
+		return nil
+	}
+	return err
 }
 
 // addColumns adds the columns that a table of an older version lacks.
@@ -122,7 +165,7 @@ func addColumns(
 	return nil
 }
 
-func (ts *tables) resolve(t *ese.Table) (err error) {
+func (ts *tables) resolve(t *ese.Table, name string) (err error) {
 	c := func(name string) *ese.Column {
 		col, cerr := t.Column(name)
 		if err == nil {
@@ -130,24 +173,26 @@ func (ts *tables) resolve(t *ese.Table) (err error) {
 		}
 		return col
 	}
-	switch t.Name() {
-	case "DirDomain":
+	switch name {
+	case "Domain":
 		d := &ts.domain
 		d.t, d.name, d.created = t, c("name"), c("created")
-	case "DirRecipient":
+	case "Recipient":
 		r := &ts.recipient
 		r.t, r.guid, r.kind, r.bits = t, c("guid"), c("kind"), c("bits")
 		r.created, r.address, r.key, r.target = c("created"), c("address"), c("key"), c("target")
 		// nil where a read-only instance shows an older directory
 		r.home, _ = t.Column("home")
-	case "DirAlias":
+	case "Alias":
 		a := &ts.alias
 		a.t, a.key, a.address, a.guid = t, c("key"), c("address"), c("guid")
-	case "DirCredential":
+	case "Credential":
 		r := &ts.credential
 		r.t, r.guid, r.number, r.changed = t, c("guid"), c("number"), c("changed")
 		r.iterations, r.hash, r.scramSalt = c("iterations"), c("hash"), c("scram_salt")
 		r.storedKey, r.serverKey = c("stored_key"), c("server_key")
+	case "State":
+		ts.state.t, ts.state.id, ts.state.version = t, c("id"), c("version")
 	}
 	return err
 }

@@ -3,10 +3,8 @@ package directory
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"pillarbox/ese"
 	"pillarbox/mail/address"
@@ -71,7 +69,6 @@ func (d *Directory) addOne(ctx context.Context, u hashedUser) (Recipient, error)
 	if len(made) == 0 {
 		return Recipient{}, ErrExists
 	}
-	d.o.Logger.Info("user added", "address", u.address)
 	return made[0], nil
 }
 
@@ -86,11 +83,7 @@ type hashedUser struct {
 // addUsers makes those of the users that are missing, in one transaction. changeMu is held.
 func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipient, error) {
 	now := d.o.Now()
-	type fresh struct {
-		key string
-		*entry
-	}
-	var made []fresh
+	var made []*entry
 	seen := make(map[string]bool)
 	d.mu.RLock()
 	admin := d.admin != nil
@@ -108,7 +101,7 @@ func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipie
 		if id == (GUID{}) {
 			id = newGUID()
 		}
-		e := &entry{cred: u.cred, Recipient: Recipient{
+		e := &entry{key: key, cred: u.cred, Recipient: Recipient{
 			ID: id, Kind: KindUser, Address: a.String(), Administrator: !admin,
 			Created: now,
 		}}
@@ -116,11 +109,14 @@ func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipie
 			return nil, err
 		}
 		admin = true
-		made = append(made, fresh{key, e})
+		made = append(made, e)
 	}
-	err := d.in.Update(ctx, func(tx *ese.Tx) error {
-		for _, m := range made {
-			if err := d.insertUser(tx, m.key, m.entry, now); err != nil {
+	if len(made) == 0 {
+		return nil, nil
+	}
+	err := d.update(ctx, func(tx *ese.Tx) error {
+		for _, e := range made {
+			if err := d.ts.insertUser(tx, e); err != nil {
 				return err
 			}
 		}
@@ -129,18 +125,27 @@ func (d *Directory) addUsers(ctx context.Context, users []hashedUser) ([]Recipie
 	if err != nil {
 		return nil, fmt.Errorf("add users: %w", err)
 	}
+	return d.enter(ctx, made)
+}
+
+// enter puts users that were made into memory.
+func (d *Directory) enter(ctx context.Context, made []*entry) ([]Recipient, error) {
 	out := make([]Recipient, len(made))
+	t := touched{users: make([]GUID, len(made))}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	for i, m := range made {
+	for i, e := range made {
 		// Nothing has an alias to a new recipient, so put's search is not needed.
-		d.byID[m.ID], d.byKey[m.key] = m.entry, m.entry
-		if m.Administrator {
-			d.admin = m.entry
+		d.byID[e.ID], d.byKey[e.key] = e, e
+		if e.Administrator {
+			d.admin = e
 		}
-		out[i] = m.Recipient
+		out[i], t.users[i] = e.Recipient, e.ID
 	}
-	return out, nil
+	d.mu.Unlock()
+	if len(made) == 1 {
+		d.o.Logger.Info("user added", "address", made[0].Address)
+	}
+	return out, d.publish(ctx, t)
 }
 
 // place gives a new user a home.
@@ -153,20 +158,6 @@ func (d *Directory) place(e *entry, home string) (err error) {
 	}
 	e.Home = home
 	return err
-}
-
-func (d *Directory) insertUser(tx *ese.Tx, key string, e *entry, now time.Time) error {
-	t := &d.ts.recipient
-	row := t.t.NewRow().Set(t.guid, ese.Bytes(e.ID[:])).Set(t.kind, ese.Int(e.Kind)).
-		Set(t.bits, ese.Int(e.bits())).Set(t.created, ese.Int(now.UnixMilli())).
-		Set(t.address, ese.String(e.Address)).Set(t.key, ese.String(key))
-	if e.Home != "" {
-		row.Set(t.home, ese.String(e.Home))
-	}
-	if err := tx.Insert(row); err != nil {
-		return err
-	}
-	return tx.Insert(d.credentialRow(e.ID, &e.cred, now))
 }
 
 func (e *entry) bits() (bits uint32) {
@@ -215,13 +206,8 @@ func (d *Directory) SetPassword(ctx context.Context, addr string, secret Secret)
 	if err != nil {
 		return err
 	}
-	err = d.in.Update(ctx, func(tx *ese.Tx) error {
-		row := d.credentialRow(e.ID, &cred, d.o.Now())
-		err := tx.Update(row, ese.Bytes(e.ID[:]), ese.Int(0))
-		if errors.Is(err, ese.ErrNotFound) {
-			err = tx.Insert(row)
-		}
-		return err
+	err = d.update(ctx, func(tx *ese.Tx) error {
+		return upsert(tx, d.ts.credentialRow(e.ID, &cred), ese.Bytes(e.ID[:]), ese.Int(0))
 	})
 	if err != nil {
 		return fmt.Errorf("set password of %s: %w", addr, err)
@@ -232,7 +218,7 @@ func (d *Directory) SetPassword(ctx context.Context, addr string, secret Secret)
 	d.replace(&next)
 	d.watchers.end(e.ID)
 	d.o.Logger.Info("password changed", "address", e.Address)
-	return nil
+	return d.publish(ctx, touched{users: []GUID{e.ID}})
 }
 
 // SetDisabled forbids or allows a user's login. Mail is taken all the same; sessions end.
@@ -245,7 +231,7 @@ func (d *Directory) SetDisabled(ctx context.Context, addr string, disabled bool)
 	}
 	next := *e
 	next.Disabled = disabled
-	err = d.in.Update(ctx, func(tx *ese.Tx) error {
+	err = d.update(ctx, func(tx *ese.Tx) error {
 		t := &d.ts.recipient
 		return tx.Update(t.t.NewRow().Set(t.bits, ese.Int(next.bits())), ese.Bytes(e.ID[:]))
 	})
@@ -260,16 +246,13 @@ func (d *Directory) SetDisabled(ctx context.Context, addr string, disabled bool)
 		d.watchers.end(e.ID)
 	}
 	d.o.Logger.Info("user changed", "address", e.Address, "disabled", disabled)
-	return nil
+	return d.publish(ctx, touched{users: []GUID{e.ID}})
 }
 
 // replace puts a changed recipient into the copy.
 func (d *Directory) replace(e *entry) {
-	a, err := address.Parse(e.Address)
 	d.mu.Lock()
-	if err == nil {
-		d.put(a.Key(), e)
-	}
+	d.put(e)
 	d.mu.Unlock()
 	d.verified.forget(e.ID)
 }
