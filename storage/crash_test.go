@@ -68,6 +68,8 @@ type sentMessage struct {
 
 const simUsers = 3
 
+var simStart = time.Unix(1_800_000_000, 0)
+
 type sim struct {
 	t     *testing.T
 	seed  uint64
@@ -112,7 +114,7 @@ func (s *sim) options() Options {
 }
 
 func (s *sim) run() {
-	s.now = time.Unix(1_800_000_000, 0)
+	s.now = simStart
 	s.state = make(map[int]string)
 	s.disk = &esetest.CrashDisk{Mem: vfs.NewMem(), Rand: s.rng}
 	s.open()

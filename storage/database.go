@@ -393,12 +393,17 @@ type GroupState struct {
 	LogEnd     string   `json:"log_end,omitempty"`
 	Checkpoint string   `json:"checkpoint,omitempty"`
 	Log        LogState `json:"log"`
+	// Directory is what should be known of the directory while the group with it is not mounted, or the
+	// group's copy of it is behind.
+	Directory string `json:"directory,omitempty"`
 }
 
 // States lists the groups.
 func (s *Set) States() (list []GroupState) {
 	for _, g := range s.Groups() {
-		list = append(list, g.state())
+		x := g.state()
+		x.Directory = s.directoryNote(g)
+		list = append(list, x)
 	}
 	return list
 }

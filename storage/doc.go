@@ -6,7 +6,7 @@
 //
 //	config, groups.json -> Set
 //	    first group    instance, store, queue; the directory, which names each mailbox's Place
-//	    further groups instance, store, queue
+//	    further groups instance, store, queue; a copy of the directory
 //	mailbox -> directory: Place -> Group -> store, or store.ErrUnmounted
 //
 // Invariants:
@@ -21,14 +21,16 @@
 //     names its files; the renames that follow are gone on with at the next mount.
 //  6. The log disk being full dismounts a group clean; it is mounted again when there is space. A
 //     failed write or sync is left to the administrator.
-//  7. A database in another folder than its group's is locked (FILE.edb.lock) from before its group
+//  7. Without the first group a copy of the directory stands in, read-only, if its version is not
+//     below that of groups.json, which each change reaches before it is acknowledged (docs/store.md).
+//  8. A database in another folder than its group's is locked (FILE.edb.lock) from before its group
 //     is opened until it is dismounted: nobody writes it anew under the server.
 //  8. A database or group is removed only when nobody lives there, which is looked at when nobody can come
 //     any more. groups.json says in one change that it is gone and which files are to go aside; none is
 //     deleted. The number of a removed database stays taken.
 //  9. Making a group or database that fails leaves none of its files.
 //
-// Lock order: Group.changeMu, then Set.changeMu, then Set.mu or Group.mu, which are leaves.
+// Lock order: Group.changeMu, then those of the directory, then Set.changeMu, then Set.mu or Group.mu, which are leaves.
 //
 // Goroutines: one of the Set, unless Options.Still. It reads no config file and knows no protocol.
 package storage

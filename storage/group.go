@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 
-	"pillarbox/directory"
 	"pillarbox/ese"
 	"pillarbox/ese/vfs"
 	"pillarbox/store"
@@ -150,12 +149,21 @@ func (g *Group) mountAgain(ctx context.Context, accept bool) error {
 	if err := g.mount(ctx, accept); err != nil {
 		return err
 	}
+	return g.mounted(ctx)
+}
+
+// mounted does what is due when the group is mounted again.
+func (g *Group) mounted(ctx context.Context) error {
+	s := g.set
 	if g.first() {
-		if err := g.set.settleHomes(ctx); err != nil {
+		if err := s.firstIsBack(ctx); err != nil {
 			return err
 		}
+		s.mu.Lock()
+		s.resumeDue = true
+		s.mu.Unlock()
 	}
-	g.set.wake()
+	s.wake()
 	return nil
 }
 
@@ -186,6 +194,7 @@ func (g *Group) close() error {
 	if queue != nil {
 		err = queue.Close()
 	}
+	g.leaveDirectory()
 	if in == nil {
 		return errors.Join(err, g.letGoAll(none))
 	}
@@ -193,6 +202,20 @@ func (g *Group) close() error {
 		s.Forget(fmt.Errorf("storage group %s: %w", g.name, store.ErrUnmounted))
 	}
 	return errors.Join(err, in.Close(), g.letGoAll(none))
+}
+
+// leaveDirectory ends what the directory writes into the group.
+func (g *Group) leaveDirectory() {
+	switch dir := g.set.dir; {
+	case dir == nil:
+	case g.first():
+		dir.Detach()
+		if g.set.ctx.Err() == nil {
+			g.set.o.Logger.Warn("the first storage group is not mounted: accounts cannot be changed")
+		}
+	default:
+		dir.Unfollow(g.name)
+	}
 }
 
 // mount opens the group. changeMu is held, or nobody else knows it yet.
@@ -381,6 +404,7 @@ func (m *mounting) abandon() error {
 	if m.queue != nil {
 		err = m.queue.Close()
 	}
+	m.g.leaveDirectory()
 	return errors.Join(err, m.in.Close())
 }
 
@@ -429,14 +453,18 @@ func (m *mounting) leave(ctx context.Context, d *database) error {
 	return nil
 }
 
-// database mounts one database; with the first of all the directory is opened.
+// database mounts one database; with the first of a group the directory or its copy is opened.
 func (m *mounting) database(ctx context.Context, d *database, first bool) error {
 	g := m.g
 	if err := g.refuseLost(d, first, m.in); err != nil {
 		return err
 	}
-	if first && g.first() {
-		if err := m.directory(ctx, d); err != nil {
+	if first {
+		open := m.copy
+		if g.first() {
+			open = m.directory
+		}
+		if err := open(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -454,21 +482,6 @@ func (m *mounting) database(ctx context.Context, d *database, first bool) error 
 		return nil
 	}
 	return g.set.edit(d.place, func(r *databaseRecord) { r.Made = true })
-}
-
-func (m *mounting) directory(ctx context.Context, d *database) error {
-	db, err := m.in.OpenDatabase(d.Engine)
-	if err != nil {
-		return err
-	}
-	s := m.g.set
-	if s.dir != nil {
-		return s.dir.Reopen(ctx, m.in, db)
-	}
-	o := s.o.Directory
-	o.Place, o.Fits = s.newPlace, func(home string) error { return s.refuseRemoving(Place(home)) }
-	s.dir, err = directory.Open(ctx, m.in, db, o)
-	return err
 }
 
 // serve opens the queue.
@@ -495,8 +508,12 @@ func (g *Group) refuseLost(d *database, first bool, in *ese.Instance) error {
 		return nil // there, or the engine says what is wrong
 	}
 	if d.Made {
-		return fmt.Errorf("%w: %s (restore it: pillarbox restore --from SETS --database %s; or put the "+
-			"file back, then pillarbox group dismount %s and group mount %s)", ErrLost, path, d.place,
+		which := "--database " + string(d.place)
+		if g.isFirst(d) {
+			which = "--group " + g.name
+		}
+		return fmt.Errorf("%w: %s (restore it: pillarbox restore --from SETS %s; or put the "+
+			"file back, then pillarbox group dismount %s and group mount %s)", ErrLost, path, which,
 			g.name, g.name)
 	}
 	stm := strings.TrimSuffix(path, filepath.Ext(path)) + ".stm"

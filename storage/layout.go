@@ -71,6 +71,8 @@ func Settle(dir string) error {
 	if err != nil {
 		return err
 	}
+	// Copies of the directory count when the directory itself has been there.
+	r.Version = 0
 	for _, g := range r.Groups {
 		g.Dir, g.LogDir = filepath.Join(dir, g.Name), ""
 	}

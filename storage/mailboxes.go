@@ -104,7 +104,13 @@ func (s *Set) Check(ctx context.Context) (found []store.Finding, err error) {
 			return found, err
 		}
 	}
-	return found, nil
+	wrong, err := s.dir.CheckCopies()
+	for _, name := range wrong {
+		found = append(found, store.Finding{
+			Table: "DirCopyRecipient", Place: "storage group " + name, Reason: "differs from the directory",
+		})
+	}
+	return found, err
 }
 
 // CheckIntegrity checks all groups that are mounted.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"pillarbox/directory"
-	"pillarbox/ese"
 	"pillarbox/store"
 )
 
@@ -25,6 +24,9 @@ func (s *Set) MoveMailbox(
 	}
 	if from == to {
 		return nil
+	}
+	if err := s.dir.Writable(); err != nil {
+		return err // at the end of the copying it would be too late to find out
 	}
 	if err := s.CheckPlace(to); err != nil {
 		return err
@@ -80,11 +82,7 @@ func (s *Set) moveRequest(id store.MailboxID, from, to Place) (r store.MoveReque
 	r.Switch = func(ctx context.Context) error {
 		homes := map[directory.GUID]string{directory.GUID(id): string(to)}
 		// The copy is durable and the mailbox locked: what is left is short.
-		err := s.dir.SetHome(context.WithoutCancel(ctx), homes)
-		if errors.Is(err, ese.ErrDetached) || errors.Is(err, ese.ErrClosed) {
-			return fmt.Errorf("the first storage group is not mounted: %w", err)
-		}
-		return err
+		return s.dir.SetHome(context.WithoutCancel(ctx), homes)
 	}
 	return r, nil
 }
@@ -142,8 +140,12 @@ func (s *Set) unfinished() (list []unfinished) {
 	return list
 }
 
-// resumeMoves goes on with the moves that a crash or an end interrupted.
+// resumeMoves goes on with the moves that a crash or an end interrupted; while the directory cannot be
+// changed they wait.
 func (s *Set) resumeMoves(ctx context.Context) {
+	if s.dir.Writable() != nil {
+		return
+	}
 	for _, u := range s.unfinished() {
 		if ctx.Err() != nil {
 			return

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"pillarbox/directory"
 	"pillarbox/ese/vfs"
 )
 
@@ -19,6 +20,8 @@ const RegistryName = "groups.json"
 type registry struct {
 	// Directory is the log stream that the directory was last read from.
 	Directory string `json:"directory,omitempty"`
+	// Version is that of the last acknowledged change of the directory, once there is a second group.
+	Version directory.Version `json:"directory_version,omitempty"`
 	// Groups were made at run time.
 	Groups []*GroupRecord `json:"groups,omitempty"`
 	// Databases are all that were mounted once, by Place.

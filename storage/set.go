@@ -85,9 +85,11 @@ type Set struct {
 	mu     sync.Mutex
 	reg    *registry
 	groups []*Group
+	copyOf string                    // the group whose copy is the directory, where the first one was not there
 	moving map[store.MailboxID]Place // where to
 	// removing are places that no mailbox may get any more.
-	removing map[Place]bool
+	removing  map[Place]bool
+	resumeDue bool // moves are to be gone on with: the directory can be changed again
 
 	placeMu sync.Mutex
 	placed  fullness
@@ -113,7 +115,8 @@ var (
 	ErrFirst = errors.New("it holds the queue of its storage group")
 )
 
-// Open opens the groups. The first one must be there; why another is not tells Group.Err.
+// Open opens the groups; why one is not mounted tells Group.Err. The first one must be there, or in
+// another one a copy of the directory that has every change that was acknowledged.
 func Open(ctx context.Context, o Options) (*Set, error) {
 	o.setDefaults()
 	s := &Set{o: o, moving: make(map[store.MailboxID]Place), removing: make(map[Place]bool)}
@@ -136,21 +139,13 @@ func Open(ctx context.Context, o Options) (*Set, error) {
 		}
 		s.groups = append(s.groups, newGroup(s, s.specOf(r)))
 	}
-	for i, g := range s.groups {
-		err := g.mount(ctx, g.name == o.AcceptLoss)
-		if err == nil {
-			continue
-		}
-		if i == 0 {
+	if err := s.mountAll(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if s.groups[0].Err() == nil {
+		if err := s.firstIsBack(ctx); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
-		if errors.Is(err, ese.ErrLocked) {
-			return nil, errors.Join(err, s.Close()) // another server has the whole
-		}
-		o.Logger.Error("storage group not mounted: the others serve", "group", g.name, "err", err)
-	}
-	if err := s.settleHomes(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
 	}
 	if !o.Still {
 		s.wg.Go(s.watch)
@@ -242,8 +237,8 @@ func (s *Set) change(edit func(*registry) error) error {
 
 func (r *registry) clone() *registry {
 	n := &registry{
-		Directory: r.Directory, Databases: make(map[Place]*databaseRecord, len(r.Databases)),
-		Clearing: slices.Clone(r.Clearing),
+		Directory: r.Directory, Version: r.Version, Clearing: slices.Clone(r.Clearing),
+		Databases: make(map[Place]*databaseRecord, len(r.Databases)),
 	}
 	for _, g := range r.Groups {
 		c := *g

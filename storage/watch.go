@@ -33,17 +33,25 @@ func (s *Set) watch() {
 		case <-t.C:
 		}
 		s.Look()
+		s.mu.Lock()
+		resume := s.resumeDue
+		s.resumeDue = false
+		s.mu.Unlock()
+		if resume {
+			s.resumeMoves(s.ctx)
+		}
 	}
 }
 
-// Look looks after each group once: it warns of a disk that fills up, and mounts again what was
-// dismounted because it was full.
+// Look looks after each group once: it warns of a disk that fills up, mounts again what was
+// dismounted because it was full, and writes copies of the directory that are behind.
 func (s *Set) Look() {
 	for _, g := range s.Groups() {
 		if err := g.look(); err != nil && s.ctx.Err() == nil {
 			s.o.Logger.Error("storage group", "group", g.name, "err", err)
 		}
 	}
+	s.keepCopies()
 }
 
 // look looks after one group.
@@ -75,8 +83,7 @@ func (g *Group) look() error {
 		return fmt.Errorf("mount again: %w", err)
 	}
 	g.set.o.Logger.Info("storage group mounted again: there is space for its log", "group", g.name)
-	g.set.wake()
-	return nil
+	return g.mounted(g.set.ctx)
 }
 
 // logDir is where the log lies.
