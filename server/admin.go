@@ -230,7 +230,18 @@ var errUnknownOp = errors.New("the running server does not know this operation")
 // their text goes over the socket.
 func (c *Core) answer(ctx context.Context, op Op, in []byte) (any, error) {
 	out, err := c.run(ctx, op, in)
-	return out, Advise(err)
+	return out, c.advise(err)
+}
+
+// advise is Advise with what only the config tells.
+func (c *Core) advise(err error) error {
+	var done *advisedError
+	if !errors.Is(err, directory.ErrReadOnly) || errors.As(err, &done) {
+		return Advise(err)
+	}
+	name := c.cfg.Groups[0].Name
+	return &advisedError{err, fmt.Sprintf("mount or restore the first storage group: pillarbox group mount "+
+		"%s, or pillarbox restore --from DIR --group %s", name, name)}
 }
 
 func (c *Core) run(ctx context.Context, op Op, in []byte) (any, error) {
@@ -317,6 +328,9 @@ func about(name string, err error) error {
 func (c *Core) answerUser(ctx context.Context, op Op, in []byte) (any, error) {
 	if op == OpUserList {
 		return c.users(), nil
+	}
+	if err := c.dir.Writable(); err != nil {
+		return nil, err // before the hashing, which takes longest
 	}
 	if op == OpUserImport {
 		var users []UserInput

@@ -56,6 +56,8 @@ func adviceFor(err error) string {
 		return "pillarbox user list and alias list show what there is"
 	case errors.Is(err, directory.ErrExists):
 		return "nothing was changed"
+	case errors.Is(err, directory.ErrReadOnly):
+		return "mount or restore the first storage group: pillarbox group list shows why it is not mounted"
 	case errors.Is(err, directory.ErrSyntax):
 		return "addresses look like name@example.org, domains like example.org"
 	case errors.Is(err, directory.ErrBadSecret):
@@ -68,6 +70,9 @@ func adviceFor(err error) string {
 		return "pillarbox database list shows the databases"
 	case errors.Is(err, storage.ErrMounted):
 		return "dismount it first: pillarbox database dismount GROUP/DATABASE"
+	case errors.Is(err, errGroupMounted):
+		return "dismount it first (pillarbox group dismount GROUP), which leaves the others serving, or end the " +
+			"server"
 	case errors.Is(err, errOnlyLatest):
 		return "go to an earlier moment with the whole group (leave --database out), or fetch single " +
 			"items of it: pillarbox restore --beside NAME, then pillarbox recover"

@@ -18,7 +18,7 @@ import (
 
 // A restore moves what it replaces aside: in each folder of the storage group its files go into
 // a folder replaced-TIME. The note restoring.json says so from before the first file is moved
-// until the restored group has been opened; while it is there no server starts.
+// until the restored group has been opened; while it is there no server mounts the group.
 
 const (
 	restoringName  = "restoring.json"

@@ -22,7 +22,7 @@
 //  7. Items recovered from a group beside are added; nothing that is there changes.
 //  8. What is deleted is purged only by keepPurging, at its times; a removed account's mailbox is
 //     marked before the account goes.
-//  9. A restore deletes nothing that was there; until it is proved, no server starts on the group.
+//  9. A restore deletes nothing that was there; until it is proved, no server mounts the group.
 //  10. The log of a group with an archive stays until it is there, up to archive_keep: what is released
 //     to the engine (Instance.Archived) is in the archive, durably.
 //  11. A log stream has one writer in an archive, and only log goes there that leads on from what is there

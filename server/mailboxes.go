@@ -103,6 +103,9 @@ func (c *Core) answerMailbox(ctx context.Context, op Op, in []byte) (any, error)
 // removeUser removes an account; its mailbox is kept for its time. The mark comes first: a crash
 // between the two leaves a mark that the purge takes off again.
 func (c *Core) removeUser(ctx context.Context, name string) error {
+	if err := c.dir.Writable(); err != nil {
+		return about(name, err)
+	}
 	for _, r := range c.dir.Users() {
 		if !strings.EqualFold(r.Address, name) || r.Administrator {
 			continue
@@ -239,6 +242,9 @@ func (c *Core) restoreMailbox(ctx context.Context, i *MailboxInput) (*MailboxRes
 		}
 		res.RecoverResult = *n
 		return res, nil
+	}
+	if err := c.dir.Writable(); err != nil {
+		return nil, about(i.Mailbox, err)
 	}
 	res.Address, res.Password = or(i.As, d.Address), i.Password
 	if res.Address == "" {

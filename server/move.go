@@ -75,7 +75,7 @@ func (c *Core) streamMove(ctx context.Context, op Op, in []byte, w io.Writer) er
 	})
 	end := moveStep{End: true}
 	if err != nil {
-		end.Error = Advise(err).Error()
+		end.Error = c.advise(err).Error()
 	}
 	return errors.Join(err, say(end))
 }

@@ -44,7 +44,8 @@ func (c *Core) purgeOptions() store.PurgeOptions {
 		RecoverableBytes: s.RecoverableBytes,
 		Owned: func(id store.MailboxID) bool {
 			_, err := c.dir.Recipient(directory.GUID(id))
-			return err == nil
+			// A copy of the directory may lack what was not acknowledged.
+			return err == nil || c.store.DirectoryState().Copy != ""
 		},
 	}
 }

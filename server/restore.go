@@ -61,11 +61,13 @@ type restore struct {
 	sums map[string]string
 	// archive is that of the machine that was lost.
 	archive string
+	// admin is the running server's, which has the other groups; nil when none runs.
+	admin Admin
 }
 
-// Restore brings a storage group of a config back, in place, or all of them. No server may run on
-// them.
-func Restore(ctx context.Context, cfg *Config, o RestoreOptions) error {
+// Restore brings a storage group of a config back, in place, or all of them. A server that runs must
+// not have them mounted.
+func Restore(ctx context.Context, cfg *Config, o RestoreOptions) (err error) {
 	all, err := cfg.layout()
 	if err != nil {
 		return err
@@ -79,6 +81,13 @@ func Restore(ctx context.Context, cfg *Config, o RestoreOptions) error {
 			return err
 		}
 	}
+	admin, err := runningServer(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if admin != nil {
+		defer func() { err = errors.Join(err, admin.Close()) }()
+	}
 	for _, name := range names {
 		g, err := all.group(name)
 		if err != nil {
@@ -87,8 +96,11 @@ func Restore(ctx context.Context, cfg *Config, o RestoreOptions) error {
 		if len(names) > 1 {
 			o.Say("Storage group %s:", name)
 		}
-		r := &restore{o: o, cfg: cfg, g: g}
+		r := &restore{o: o, cfg: cfg, g: g, admin: admin}
 		r.o.Group = g.Name
+		if err := r.refuseMounted(ctx); err != nil {
+			return err
+		}
 		if err := r.choose(); err != nil {
 			return err
 		}
@@ -172,7 +184,10 @@ func (r *restore) inPlace(ctx context.Context, now time.Time) (err error) {
 	}
 	if err == nil {
 		r.o.Say("What was there before lies in %s.", a.folder(r.g.Dir))
-		return a.done()
+		if err := a.done(); err != nil {
+			return err
+		}
+		return r.mountAgain(ctx)
 	}
 	if errors.Is(err, errPlanned) {
 		return a.undo()
@@ -300,6 +315,9 @@ func (r *restore) announce(p ese.RestorePlan) error {
 // prove opens the restored group once, which gives mailboxes their new incarnation where that is
 // due, and ends it clean.
 func (r *restore) prove(ctx context.Context) error {
+	if r.admin != nil {
+		return r.proveAlone()
+	}
 	c, err := openCore(ctx, r.cfg, coreOptions{
 		logger: quietLogger(), still: true, restored: true,
 	})

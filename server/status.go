@@ -32,6 +32,7 @@ type Status struct {
 
 	Groups    []storage.GroupState    `json:"groups"`
 	Databases []storage.DatabaseState `json:"databases"`
+	Directory storage.DirectoryState  `json:"directory"`
 
 	Backups BackupNotes `json:"backups"`
 	// Archives are how far those of the groups are that have one.
@@ -54,10 +55,11 @@ func (c *Core) status() (*Status, error) {
 		Domains: len(c.dir.Domains()), Users: len(c.dir.Users()),
 		QueueMessages: q.Messages, QueueRecipients: q.Recipients,
 		Backups: c.backups.notes(), Groups: c.store.States(), Databases: c.store.Databases(),
+		Directory: c.store.DirectoryState(),
 	}
 	s.LogEnd, s.Checkpoint = s.Groups[0].LogEnd, s.Groups[0].Checkpoint
 	s.Archives = c.archives(&s.Backups, time.Now())
-	s.Warnings = c.warnings(&s.Backups, time.Now())
+	s.Warnings = append(c.directoryWarnings(s.Directory), c.warnings(&s.Backups, time.Now())...)
 	s.Purge, _ = c.purged.read()
 	if s.Kept, err = c.store.Kept(); err != nil {
 		return nil, err
@@ -77,6 +79,16 @@ func (c *Core) health() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// directoryWarnings tell that accounts cannot be changed, and what to do.
+func (c *Core) directoryWarnings(d storage.DirectoryState) []string {
+	if !d.ReadOnly {
+		return nil
+	}
+	name := c.cfg.Groups[0].Name
+	return []string{fmt.Sprintf("the first storage group %s is not mounted: %v; pillarbox group mount %s, or "+
+		"pillarbox restore --from DIR --group %s", name, d, name, name)}
 }
 
 // metrics is one writer of Prometheus text.
@@ -104,6 +116,7 @@ func (c *Core) writeMetrics(w io.Writer) {
 	m.gauge("up", "1 while the storage group works.", up)
 	m.gauge("uptime_seconds", "Time since the start.", int64(time.Since(c.started).Seconds()))
 	m.gauge("users", "Accounts in the directory.", len(c.dir.Users()))
+	c.directoryMetrics(m)
 	if q, err := c.queue.Counts(); err == nil {
 		c.queueMetrics(m, q)
 	}
@@ -123,6 +136,23 @@ func (c *Core) writeMetrics(w io.Writer) {
 type groupStats struct {
 	group string
 	ese.Stats
+}
+
+// directoryMetrics tells whether accounts can be changed, and how the copies of the directory stand.
+func (c *Core) directoryMetrics(m metrics) {
+	d := c.store.DirectoryState()
+	m.gauge("directory_read_only", "1 while the first storage group is not mounted.", flag(d.ReadOnly))
+	m.gauge("directory_is_copy", "1 while the directory is a copy in another storage group.",
+		flag(d.Copy != ""))
+	if !d.AsOf.IsZero() {
+		m.gauge("directory_changed_seconds", "Unix time of the last change of the directory.",
+			d.AsOf.Unix())
+	}
+	behind := 0
+	for _, f := range c.dir.Followers() {
+		behind += flag(f.Behind)
+	}
+	m.gauge("directory_copies_behind", "Copies of the directory that lack changes.", behind)
 }
 
 func (c *Core) queueMetrics(m metrics, q transport.Counts) {

@@ -44,6 +44,9 @@ func groupLine(g *server.GroupState) string {
 	if g.Log.Warning != "" {
 		line += "\tlog disk: " + g.Log.Warning
 	}
+	if g.Directory != "" {
+		line += "\t" + g.Directory
+	}
 	return line
 }
 
