@@ -73,6 +73,8 @@ func adviceFor(err error) string {
 	case errors.Is(err, errGroupMounted):
 		return "dismount it first (pillarbox group dismount GROUP), which leaves the others serving, or end the " +
 			"server"
+	case errors.Is(err, errReadmission):
+		return "end the server, restore, and start it again"
 	case errors.Is(err, errOnlyLatest):
 		return "go to an earlier moment with the whole group (leave --database out), or fetch single " +
 			"items of it: pillarbox restore --beside NAME, then pillarbox recover"

@@ -98,10 +98,10 @@ func Restore(ctx context.Context, cfg *Config, o RestoreOptions) (err error) {
 		}
 		r := &restore{o: o, cfg: cfg, g: g, admin: admin}
 		r.o.Group = g.Name
-		if err := r.refuseMounted(ctx); err != nil {
+		if err := r.choose(); err != nil {
 			return err
 		}
-		if err := r.choose(); err != nil {
+		if err := r.refuseRunning(ctx); err != nil {
 			return err
 		}
 		if err := r.inPlace(ctx, time.Now()); err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"pillarbox/ese"
+	"pillarbox/storage"
 )
 
 // A storage group that is not mounted can be restored while the server serves the others: its lock is
@@ -14,10 +16,22 @@ import (
 // errGroupMounted: the running server has the storage group.
 var errGroupMounted = errors.New("the running server has this storage group mounted")
 
-// refuseMounted refuses a group that a running server has mounted.
-func (r *restore) refuseMounted(ctx context.Context) error {
+// errReadmission: the running server knows that a database of the backup was removed.
+var errReadmission = errors.New("the backup holds a database that was removed since, which only a start " +
+	"of the server makes known again")
+
+// refuseRunning refuses what cannot be done beside the running server: a group that it has mounted, a
+// database that is not the group's any more.
+func (r *restore) refuseRunning(ctx context.Context) error {
 	if r.admin == nil {
 		return nil
+	}
+	removed, err := storage.Removed(r.cfg.Dir, r.g.Name, r.databases())
+	if err != nil {
+		return err
+	}
+	if len(removed) > 0 {
+		return fmt.Errorf("restore %s: %w: %s", r.g.Name, errReadmission, strings.Join(removed, ", "))
 	}
 	var list []GroupState
 	if err := r.admin.Do(ctx, OpGroupList, nil, &list); err != nil {

@@ -324,6 +324,21 @@ func (g *Group) stay(ctx context.Context) error {
 	return err
 }
 
+// Removed are those of the engine's names by which a group had databases that were removed.
+func Removed(dir, group string, engines []string) (list []string, err error) {
+	reg, err := loadRegistry(vfs.OS(), filepath.Join(dir, RegistryName))
+	if err != nil {
+		return nil, err
+	}
+	for p, d := range reg.Databases {
+		if p.Group() == group && d.Removed != "" && slices.Contains(engines, d.Engine) {
+			list = append(list, d.Engine)
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
 // Readmit makes databases of a group known again that were removed, and are restored by the engine's
 // name in the group's folder. undo takes it back. No server may run.
 func Readmit(dir, group string, engines []string) (undo func() error, err error) {
