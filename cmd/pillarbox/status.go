@@ -121,7 +121,8 @@ func printGroupBackups(e *env, name string, n *server.GroupBackups) error {
 	if err := e.printf("Full backup: %s%s\n", of, line); err != nil {
 		return err
 	}
-	if inc, ok := n.Last["incremental"]; ok {
+	// One from before the full one says nothing any more.
+	if inc, ok := n.Last["incremental"]; ok && inc.Ended.After(n.Last["full"].Ended) {
 		if err := e.printf("Incremental: %s%s\n", of, inc.ID); err != nil {
 			return err
 		}
