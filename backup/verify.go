@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"pillarbox/ese"
 )
 
 // Verifying configures Verify.
@@ -125,23 +128,12 @@ func (x *Set) copyOut(
 	ctx context.Context, f *File, k Keys, out io.Writer, progress func(int),
 ) (err error) {
 	name, _, _ := f.stored()
-	in, err := os.Open(filepath.Join(x.Dir, filepath.FromSlash(name)))
+	r, err := x.open(ctx, f, k)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	r := io.Reader(in)
-	if f.Stored != "" {
-		d, err := x.decode(in, k)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		defer func() { err = errors.Join(err, d.Close()) }()
-		r = d
-	}
+	defer func() { err = errors.Join(err, r.Close()) }()
 	c := newCounter(out)
-	// One byte more than there should be shows a file that is too long, and bounds it.
-	r = io.LimitReader(ctxReader{ctx, r}, f.Bytes+1)
 	_, err = io.CopyBuffer(onlyWriter{&teller{c, progress}}, r, make([]byte, copyBytes))
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -150,6 +142,65 @@ func (x *Set) copyOut(
 		return fmt.Errorf("%w: %s is not what was written: its hash is another", ErrDamaged, name)
 	}
 	return nil
+}
+
+// open reads the contents of a file. Their hash is not proved.
+func (x *Set) open(ctx context.Context, f *File, k Keys) (io.ReadCloser, error) {
+	name, _, _ := f.stored()
+	in, err := os.Open(filepath.Join(x.Dir, filepath.FromSlash(name)))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	c := &contents{name: name, files: []io.Closer{in}}
+	r := io.Reader(in)
+	if f.Stored != "" {
+		d, err := x.decode(in, k)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), in.Close())
+		}
+		r, c.files = d, append(c.files, d)
+	}
+	// One byte more than there should be shows a file that is too long, and bounds it.
+	c.r = io.LimitReader(ctxReader{ctx, r}, f.Bytes+1)
+	return c, nil
+}
+
+// Open reads the contents of one of the engine's files as they were written, whose hash the caller
+// compares.
+func (x *Set) Open(ctx context.Context, name string, k Keys) (io.ReadCloser, error) {
+	k, err := k.forSet(&x.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	for i := range x.Files {
+		if f := &x.Files[i]; f.Name == name {
+			return x.open(ctx, f, k)
+		}
+	}
+	return nil, fmt.Errorf("%s: %w: it has no file %s", x.ID, ErrDamaged, name)
+}
+
+// contents reads a file of a set, decoded.
+type contents struct {
+	name  string
+	r     io.Reader
+	files []io.Closer
+}
+
+func (c *contents) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: %s: %w", ErrDamaged, c.name, err)
+	}
+	return n, err
+}
+
+// Close closes what was opened, the decoder first.
+func (c *contents) Close() (err error) {
+	for _, f := range slices.Backward(c.files) {
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 type teller struct {
@@ -216,6 +267,22 @@ func (s *Shelf) gaps() (findings []Finding) {
 func (x *Set) Unpack(
 	ctx context.Context, to, prefix string, k Keys, progress func(int),
 ) error {
+	return x.unpack(ctx, to, prefix, k, progress, func(string) bool { return false })
+}
+
+// UnpackLog unpacks the engine's files but for the databases, which Open reads.
+func (x *Set) UnpackLog(ctx context.Context, to string, k Keys) error {
+	return x.unpack(ctx, to, "", k, nil, func(name string) bool {
+		return slices.ContainsFunc(x.Engine.Databases, func(d ese.BackupDatabase) bool {
+			return d.File == name || d.Stream == name
+		})
+	})
+}
+
+// unpack leaves out what leave names.
+func (x *Set) unpack(
+	ctx context.Context, to, prefix string, k Keys, progress func(int), leave func(name string) bool,
+) error {
 	k, err := k.forSet(&x.Manifest)
 	if err != nil {
 		return err
@@ -223,7 +290,7 @@ func (x *Set) Unpack(
 	for i := range x.Files {
 		f := &x.Files[i]
 		name, ok := strings.CutPrefix(f.Name, prefix)
-		if !ok || (prefix == "" && strings.HasPrefix(f.Name, ServerFolder+"/")) {
+		if !ok || (prefix == "" && strings.HasPrefix(f.Name, ServerFolder+"/")) || leave(f.Name) {
 			continue
 		}
 		at := filepath.Join(to, filepath.FromSlash(name))

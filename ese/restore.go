@@ -21,6 +21,9 @@ type RestoreOptions struct {
 	// Info is that of the full or copy backup in the folder Set.
 	Info BackupInfo
 	Set  string
+	// Open reads a database's file of the set, .edb or .stm, from its beginning, where they do not lie in
+	// the folder as they are. Default: they do.
+	Open func(name string) (io.ReadCloser, error)
 	// Logs are further folders with log files of the stream: incremental backups, an archive,
 	// the log folder of the lost storage group.
 	Logs []string
@@ -265,16 +268,20 @@ func (r *RestoreOptions) databases(ctx context.Context) error {
 	for _, f := range r.Info.Files {
 		total += f.Bytes
 	}
-	copyTo := func(to, from string) error {
+	copyTo := func(to, from string, open func(name string) (io.ReadCloser, error)) error {
 		if err := makeFolder(o.FS, filepath.Dir(to)); err != nil {
 			return err
 		}
-		sum, err := copyFile(ctx, o.FS, to, filepath.Join(r.Set, from), func(n int) {
+		in, err := open(from)
+		if err != nil {
+			return err
+		}
+		sum, err := copyFile(ctx, o.FS, to, in, func(n int) {
 			if done += int64(n); r.Progress != nil {
 				r.Progress(done, max(total, done))
 			}
 		})
-		if err == nil {
+		if err = errors.Join(err, in.Close()); err == nil {
 			err = r.compare(from, sum)
 		}
 		if err != nil {
@@ -282,20 +289,43 @@ func (r *RestoreOptions) databases(ctx context.Context) error {
 		}
 		return o.FS.SyncDir(filepath.Dir(to))
 	}
+	open := r.Open
+	if open == nil {
+		open = r.openInSet
+	}
 	for _, d := range r.Info.Databases {
 		at := r.place(d.Name)
-		if err := copyTo(at, d.File); err != nil {
+		if err := copyTo(at, d.File, open); err != nil {
 			return err
 		}
 		if err := r.markFull(at); err != nil {
 			return err
 		}
-		if err := copyTo(sidePath(at, ".stm"), d.Stream); err != nil {
+		if err := copyTo(sidePath(at, ".stm"), d.Stream, open); err != nil {
 			return err
 		}
 	}
 	name := o.Base + ".chk"
-	return copyTo(filepath.Join(o.CheckpointDir, name), name)
+	return copyTo(filepath.Join(o.CheckpointDir, name), name, r.openInSet)
+}
+
+// openInSet opens a file in the folder of the set.
+func (r *RestoreOptions) openInSet(name string) (io.ReadCloser, error) {
+	f, err := r.Options.FS.OpenFile(filepath.Join(r.Set, name), os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	n, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return setFile{io.NewSectionReader(f, 0, n), f}, nil
+}
+
+// setFile reads a file from its beginning to its end.
+type setFile struct {
+	io.Reader
+	io.Closer
 }
 
 // markFull notes in a restored database that the full backup holds it, which was confirmed only after

@@ -12,16 +12,11 @@ import (
 	"pillarbox/ese/vfs"
 )
 
-// copyFile copies a file, durably, and returns the SHA-256 of what it read. Each part is hashed while
+// copyFile copies a file to a new place, durably, and returns the SHA-256 of what it read. Each part is hashed while
 // it is written.
 func copyFile(
-	ctx context.Context, fsys vfs.FS, to, from string, progress func(int),
+	ctx context.Context, fsys vfs.FS, to string, in io.Reader, progress func(int),
 ) (sum string, err error) {
-	in, err := fsys.OpenFile(from, os.O_RDONLY, 0)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
 	out, err := fsys.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
@@ -33,7 +28,7 @@ func copyFile(
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
-		n, rerr := in.ReadAt(buf, off)
+		n, rerr := io.ReadFull(in, buf)
 		go func() {
 			h.Write(buf[:n])
 			hashed <- struct{}{}
@@ -45,11 +40,11 @@ func copyFile(
 		}
 		off += int64(n)
 		progress(n)
-		if errors.Is(rerr, io.EOF) {
+		if rerr == io.EOF || rerr == io.ErrUnexpectedEOF { //nolint:errorlint // ReadFull's own
 			return hex.EncodeToString(h.Sum(nil)), out.SyncData()
 		}
 		if rerr != nil {
-			return "", fmt.Errorf("read %s: %w", from, rerr)
+			return "", fmt.Errorf("read what goes to %s: %w", to, rerr)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -232,8 +233,9 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	_, err = ese.Restore(ctx, ese.RestoreOptions{
-		Info: r.base.Engine, Set: set, Logs: logs, Sums: r.sums, Options: r.g.options(quietLogger()),
-		Time: r.o.Time, Pos: r.pos, NewStream: r.lost,
+		Info: r.base.Engine, Set: set, Open: r.opener(ctx), Logs: logs, Sums: r.sums,
+		Options: r.g.options(quietLogger()),
+		Time:    r.o.Time, Pos: r.pos, NewStream: r.lost,
 		Announce: r.announce, Progress: r.o.Progress,
 	})
 	return err
@@ -269,8 +271,17 @@ func (r *restore) sources(ctx context.Context) (set string, logs []string, err e
 	return set, logs, nil
 }
 
-// folderOf is the folder of a set as the engine can read it: proven, or with the hashes that the
-// engine compares.
+// opener reads the databases of a set that is compressed or encrypted straight to their place; nil
+// where they lie in its folder as they are.
+func (r *restore) opener(ctx context.Context) func(name string) (io.ReadCloser, error) {
+	if r.base.Plain() {
+		return nil
+	}
+	return func(name string) (io.ReadCloser, error) { return r.base.Open(ctx, name, r.keys) }
+}
+
+// folderOf is the folder of a set as the engine can read it, but for databases that have to be
+// unpacked: proven, or with the hashes that the engine compares.
 func (r *restore) folderOf(ctx context.Context, x *backup.Set) (string, error) {
 	if x.Plain() {
 		sums, err := x.Sums()
@@ -284,7 +295,7 @@ func (r *restore) folderOf(ctx context.Context, x *backup.Set) (string, error) {
 		return "", err
 	}
 	to := filepath.Join(r.scratch, x.ID)
-	return to, x.Unpack(ctx, to, "", r.keys, nil)
+	return to, x.UnpackLog(ctx, to, r.keys)
 }
 
 // sayReaches is told once, before anything is written.

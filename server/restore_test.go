@@ -248,3 +248,49 @@ func TestSetIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A set that is compressed and encrypted goes straight to its place; one that is damaged leaves
+// everything as it was.
+func TestRestoreOfEncodedSet(t *testing.T) {
+	cfg, _ := backedUp(t)
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("a passphrase\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sets := filepath.Join(t.TempDir(), "encoded")
+	c := visit(t, cfg)
+	res, err := Backup(t.Context(), c, BackupOptions{Kind: "full", To: sets, Compress: "zstd", Encrypt: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addUser(t, c, "three@pillarbox.test")
+	closeCores(t, c)
+	dir, twice := cfg.Groups[0].Dir, false
+	o := RestoreOptions{From: sets, Identity: key, Say: say(t), Progress: func(int64, int64) {
+		left, err := filepath.Glob(filepath.Join(dir, unpackedPrefix+"*", "*", "*.edb"))
+		twice = twice || err != nil || len(left) > 0
+	}}
+	if err := Restore(t.Context(), cfg, o); err != nil {
+		t.Fatal(err)
+	}
+	if n := users(t, cfg); n != 3 || twice {
+		t.Errorf("%d accounts; unpacked beside: %v", n, twice)
+	}
+	at := filepath.Join(sets, res.ID, "priv1.edb.zst.age")
+	text, err := os.ReadFile(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]byte{text[:len(text)-1], text[:len(text)/2], append(text[:len(text):len(text)], 1)} {
+		if err := os.WriteFile(at, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := Restore(t.Context(), cfg, o)
+		if err == nil || !strings.Contains(err.Error(), "everything is as it was before") {
+			t.Errorf("%d of %d bytes: %v", len(bad), len(text), err)
+		}
+		if n := users(t, cfg); n != 3 {
+			t.Fatalf("%d accounts are left", n)
+		}
+	}
+}

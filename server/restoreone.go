@@ -185,7 +185,7 @@ func (x *oneRestore) make(ctx context.Context) error {
 	o.Dir = filepath.Join(x.work, "replay")
 	o.LogDir, o.CheckpointDir = "", ""
 	file, _, err := ese.RestoreDatabase(ctx, ese.RestoreOptions{
-		Info: x.base.Engine, Set: set, Logs: logs, Sums: x.sums, Options: o,
+		Info: x.base.Engine, Set: set, Open: x.opener(ctx), Logs: logs, Sums: x.sums, Options: o,
 		Announce: x.announce, Progress: x.o.Progress,
 	}, x.engine)
 	if err != nil {

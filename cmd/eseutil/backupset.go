@@ -176,6 +176,13 @@ func restoreSet(ctx context.Context, w io.Writer, c *command) (err error) {
 		o.Dir, o.LogDir, o.CheckpointDir = dir, dir, dir
 	}
 	r := ese.RestoreOptions{Info: x.Engine, Set: set, Options: o}
+	if !x.Plain() {
+		keys, err := keysOf(c)
+		if err != nil {
+			return err
+		}
+		r.Open = func(name string) (io.ReadCloser, error) { return x.Open(ctx, name, keys) }
+	}
 	if c.opts["f"] != "" {
 		r.Logs = []string{c.opts["f"]}
 	}
@@ -209,7 +216,8 @@ func orDefault(dir, def string) string {
 	return dir
 }
 
-// unpacked is the folder of a set as the engine reads it, proved, and what removes it again.
+// unpacked is the folder of a set as the engine reads it, but for databases that have to be unpacked,
+// and what removes it again.
 func unpacked(ctx context.Context, x *backup.Set, c *command) (string, func() error, error) {
 	none := func() error { return nil }
 	if x.Plain() {
@@ -227,7 +235,7 @@ func unpacked(ctx context.Context, x *backup.Set, c *command) (string, func() er
 		return "", none, err
 	}
 	clean := func() error { return os.RemoveAll(dir) }
-	if err := x.Unpack(ctx, filepath.Join(dir, x.ID), "", keys, nil); err != nil {
+	if err := x.UnpackLog(ctx, filepath.Join(dir, x.ID), keys); err != nil {
 		return "", none, errors.Join(err, clean())
 	}
 	return filepath.Join(dir, x.ID), clean, nil
