@@ -22,8 +22,8 @@ func (s *Set) MoveMailbox(
 	if err != nil {
 		return err
 	}
-	if from == to {
-		return nil
+	if from == to { // it is to stay: what an interrupted move has copied goes
+		return s.dropOthers(ctx, id, to)
 	}
 	if err := s.dir.Writable(); err != nil {
 		return err // at the end of the copying it would be too late to find out
@@ -39,11 +39,14 @@ func (s *Set) MoveMailbox(
 		return err
 	}
 	r.Progress = progress
-	// Who was never given mail has nothing to be moved.
-	if db, err := r.From.Where(id); err != nil {
+	// A mailbox that cannot be seen is not one that is not there.
+	if err := r.From.Mounted(r.FromDatabase); err != nil {
+		return fmt.Errorf("move mailbox from %s: %w", from, err)
+	}
+	// Who was never given mail might be at this moment: the mailbox is made, so that there is something
+	// to be locked.
+	if _, err := r.From.OpenMailbox(ctx, id); err != nil {
 		return err
-	} else if db == "" {
-		return r.Switch(ctx)
 	}
 	if err := store.MoveMailbox(ctx, r); err != nil {
 		return err

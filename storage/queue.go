@@ -87,9 +87,10 @@ func (q *Queue) List(fn func(*transport.Entry) error) error {
 		return queues[0].List(fn)
 	}
 	for _, t := range queues {
+		n := 0
 		err := t.List(func(e *transport.Entry) error {
 			all = append(all, e)
-			if len(all) > mostListed*len(queues) {
+			if n++; n == mostListed {
 				return errEnough
 			}
 			return nil
@@ -125,15 +126,22 @@ func (q *Queue) Drop(ctx context.Context, id transport.QueueID) error {
 	return q.each(func(t *transport.Transport) error { return t.Drop(ctx, id) })
 }
 
-// each calls fn for the queues until one has the message.
+// each calls fn for the queues until one has the message. One that fails may have it.
 func (q *Queue) each(fn func(*transport.Transport) error) error {
-	err := transport.ErrNotQueued
+	var failed error
 	for _, t := range q.s.queues() {
-		if err = fn(t); !errors.Is(err, transport.ErrNotQueued) {
-			return err
+		err := fn(t)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, transport.ErrNotQueued) {
+			failed = errors.Join(failed, err)
 		}
 	}
-	return err
+	if failed != nil {
+		return failed
+	}
+	return transport.ErrNotQueued
 }
 
 // Counts reads the figures of all queues.

@@ -415,3 +415,41 @@ func TestCreateCut(t *testing.T) {
 	}}
 	x.run(t)
 }
+
+// A mailbox whose database is not mounted is not taken for one that was never given mail, and one that was
+// never given mail moves as the others.
+func TestMoveOfWhatCannotBeSeen(t *testing.T) {
+	b := open(t, nil)
+	id, never := b.user("u", "a/a2"), b.user("v", "a/a2")
+	if err := b.send(100, "u"); err != nil {
+		t.Fatal(err)
+	}
+	b.await(id, 1)
+	if err := b.set.DismountDatabase(t.Context(), "a/a2"); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []store.MailboxID{id, never} {
+		if err := b.set.MoveMailbox(t.Context(), x, "b/b1", nil); !errors.Is(err, store.ErrUnmounted) {
+			t.Errorf("moved: %v", err)
+		}
+		if p, err := b.set.place(x); err != nil || p != "a/a2" {
+			t.Errorf("it lives in %s, %v", p, err)
+		}
+	}
+	if err := b.set.MountDatabase(t.Context(), "a/a2"); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []store.MailboxID{id, never} {
+		if err := b.set.MoveMailbox(t.Context(), x, "b/b1", nil); err != nil {
+			t.Error(err)
+		}
+		if err := b.set.MoveMailbox(t.Context(), x, "b/b1", nil); err != nil {
+			t.Errorf("to where it is: %v", err)
+		}
+	}
+	b.await(id, 1)
+	if err := b.send(100, "v"); err != nil {
+		t.Fatal(err)
+	}
+	b.await(never, 1)
+}
