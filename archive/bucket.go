@@ -61,12 +61,7 @@ func (b *Bucket) Fetch(ctx context.Context, folder, name, to string) error {
 		if err != nil {
 			return err
 		}
-		size, err := strconv.ParseInt(o.Meta[metaBytes], 10, 64)
-		if err != nil || size < o.Size || size > mostBytes {
-			// Somebody copied it here without its metadata.
-			size = o.Size
-		}
-		return out.Truncate(size)
+		return out.Truncate(lengthOf(o))
 	})
 	if errors.Is(err, s3.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", ErrGone, err)
@@ -77,11 +72,24 @@ func (b *Bucket) Fetch(ctx context.Context, folder, name, to string) error {
 // Read reads a file.
 func (b *Bucket) Read(ctx context.Context, folder, name string) ([]byte, error) {
 	var w limited
-	_, err := b.client.Get(ctx, b.key(folder, name), s3.Range{}, &w)
+	o, err := b.client.Get(ctx, b.key(folder, name), s3.Range{}, &w)
 	if errors.Is(err, s3.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	return w.Bytes(), err
+	if err != nil {
+		return nil, err
+	}
+	text := w.Bytes()
+	return append(text, make([]byte, max(0, lengthOf(o)-int64(len(text))))...), nil
+}
+
+// lengthOf is the length of a file with the zeros that were not sent.
+func lengthOf(o *s3.Object) int64 {
+	size, err := strconv.ParseInt(o.Meta[metaBytes], 10, 64)
+	if err != nil || size < o.Size || size > mostBytes {
+		return o.Size // somebody copied it here without its metadata
+	}
+	return size
 }
 
 // limited is a buffer that takes no more than a log file has.

@@ -17,8 +17,7 @@ type Store interface {
 	Put(ctx context.Context, folder, name string, b []byte, size int64) error
 	// Fetch copies a file to a path where there is none. ErrGone when it is not there.
 	Fetch(ctx context.Context, folder, name, to string) error
-	// Read is the content of a file of bounded length, perhaps without zeros at its end. ErrGone when it
-	// is not there.
+	// Read is the content of a file of bounded length. ErrGone when it is not there.
 	Read(ctx context.Context, folder, name string) ([]byte, error)
 	// Remove removes a file. One that is not there is no error.
 	Remove(ctx context.Context, folder, name string) error

@@ -90,6 +90,15 @@ func (s *Stream) RemoveBelow(ctx context.Context, gen uint32) (n int, err error)
 	return n, err
 }
 
+// Read is the content of one of the stream's files. ErrGone when it is not there.
+func (s *Stream) Read(ctx context.Context, name string) ([]byte, error) {
+	b, err := s.Store.Read(ctx, s.folder, name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s of the archive: %w", name, err)
+	}
+	return b, nil
+}
+
 // Fetching says what Fetch is to bring.
 type Fetching struct {
 	// From and To are the first and the last generation; To is 0 for all.

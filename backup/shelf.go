@@ -81,34 +81,6 @@ func (s *Shelf) Groups() (names []string) {
 	return names
 }
 
-// Row is a set with databases and those whose log leads on from it without a gap.
-type Row struct {
-	Base *Set
-	Logs []*Set
-	// High is the last generation of log, Reaches the time of the last commit in it.
-	High    uint32
-	Reaches time.Time
-}
-
-// Row finds what leads on from a set with databases.
-func (s *Shelf) Row(base *Set) *Row {
-	r := &Row{Base: base, High: base.Engine.High, Reaches: base.Reaches()}
-	for {
-		var best *Set
-		for _, x := range s.Sets {
-			if sameStream(x, base) && x.Engine.Low <= r.High+1 && x.Engine.High > r.High &&
-				(best == nil || x.Engine.High > best.Engine.High) {
-				best = x
-			}
-		}
-		if best == nil {
-			return r
-		}
-		r.Logs = append(r.Logs, best)
-		r.High, r.Reaches = best.Engine.High, best.Reaches()
-	}
-}
-
 func sameStream(a, b *Set) bool {
 	return a.Group == b.Group && a.Engine.LogSignature == b.Engine.LogSignature
 }
@@ -121,34 +93,6 @@ func (s *Shelf) Bases(group string) (sets []*Set) {
 		}
 	}
 	return sets
-}
-
-// Span is moments that can be reached: each commit from the first to the last.
-type Span struct {
-	Group       string
-	First, Last time.Time
-	// Sets is how many of them lie in it.
-	Sets int
-}
-
-// Spans are what the sets of a group reach by themselves, oldest first. Rows of one stream that
-// overlap are one span.
-func (s *Shelf) Spans(group string) (spans []Span) {
-	stream := ""
-	for _, b := range s.Bases(group) {
-		r := s.Row(b)
-		n := len(spans)
-		if n > 0 && stream == b.Engine.LogSignature && !b.Reaches().After(spans[n-1].Last) {
-			if r.Reaches.After(spans[n-1].Last) {
-				spans[n-1].Last = r.Reaches
-			}
-			spans[n-1].Sets++
-			continue
-		}
-		stream = b.Engine.LogSignature
-		spans = append(spans, Span{group, b.Reaches(), r.Reaches, 1 + len(r.Logs)})
-	}
-	return spans
 }
 
 // ErrNoBase: no set to begin a restore with.

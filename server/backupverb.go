@@ -211,6 +211,8 @@ type BackupList struct {
 	Sets   []ListedSet
 	Spans  []backup.Span
 	Broken []string
+	// Unread are archives that could not be read.
+	Unread []string
 }
 
 // ListBackups reads a folder of sets.

@@ -151,12 +151,23 @@ func (c *backupConfirmCmd) Run(e *env) error {
 }
 
 type backupListCmd struct {
-	From string `required:"" help:"Folder of backups." placeholder:"DIR"`
+	From      string   `required:"" help:"Folder of backups." placeholder:"DIR"`
+	Logs      []string `help:"Further archives of the log." placeholder:"DIR|s3://BUCKET/PREFIX"`
+	NoArchive bool     `name:"ignore-archive" help:"Leave out the archive that the config names."`
 }
 
 // Run prints a line for each set, and one for each span of moments.
 func (c *backupListCmd) Run(e *env) error {
-	l, err := server.ListBackups(c.From)
+	cfg, err := e.load()
+	if err != nil && e.config != "" {
+		return err
+	}
+	if err != nil {
+		cfg = nil // a machine with backups only
+	}
+	l, err := server.ListReachable(e.ctx, cfg, c.From, server.ListOptions{
+		Logs: c.Logs, IgnoreArchive: c.NoArchive,
+	})
 	if err != nil {
 		return err
 	}
@@ -169,9 +180,18 @@ func (c *backupListCmd) Run(e *env) error {
 		}
 	}
 	for _, s := range l.Spans {
-		err := e.printf("Storage group %s: every moment from %s to %s can be reached (%d sets)\n",
-			s.Group, moment(s.First), moment(s.Last), s.Sets)
+		by := fmt.Sprintf("%d sets", s.Sets)
+		if s.Archive {
+			by += " and the archive"
+		}
+		err := e.printf("Storage group %s: every moment from %s to %s can be reached (%s)\n",
+			s.Group, moment(s.First), moment(s.Last), by)
 		if err != nil {
+			return err
+		}
+	}
+	for _, a := range l.Unread {
+		if err := e.printf("The archive is left out, it cannot be read: %s\n", a); err != nil {
 			return err
 		}
 	}

@@ -80,6 +80,16 @@ type Source struct {
 	SHA256 string
 }
 
+// ReadSource reads one log file, wherever it lies.
+func ReadSource(fsys vfs.FS, path string) (s Source, err error) {
+	f := files{fsys, filepath.Dir(path), ""}
+	s.Path = path
+	if s.Header, err = f.readHeader(filepath.Base(path)); err == nil {
+		err = s.measure(fsys)
+	}
+	return s, err
+}
+
 // ErrWrongHash: a file is not the one that was written.
 var ErrWrongHash = errors.New("the file is not what was written: its hash is another")
 
