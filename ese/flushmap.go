@@ -107,6 +107,9 @@ func (h *flushHead) covers(db *header, from LogPos) bool {
 // openFlushMap takes over the newest saved map that good accepts, and goes on saving in its file.
 // Without one every page is taken as it is when first read.
 func (db *Database) openFlushMap(good func(*flushHead) bool) {
+	db.headerMu.Lock()
+	header := db.header // a log file that is prepared meanwhile is named in it
+	db.headerMu.Unlock()
 	ff := &db.flush
 	ff.mu.Lock()
 	defer ff.mu.Unlock()
@@ -133,7 +136,7 @@ func (db *Database) openFlushMap(good func(*flushHead) bool) {
 	ff.f, ff.number, ff.sums, ff.places, ff.again = f, 0, nil, nil, true
 	for _, h := range ff.heads() {
 		ff.number = max(ff.number, h.number)
-		if h.database == db.header.Signature && h.pageSize == db.header.PageSize &&
+		if h.database == header.Signature && h.pageSize == header.PageSize &&
 			h.sign != (logrec.Signature{}) && good(&h) && ff.take(db.file, &h) {
 			return
 		}
