@@ -64,13 +64,17 @@ func (c *Copy) differs(m *image) (bool, error) {
 // bring makes the copy that of an image. From the first row that it changes to the last it has no
 // version.
 func (c *Copy) bring(ctx context.Context, m *image, v Version) error {
-	old, _, err := read(c.in, &c.ts)
+	old, had, err := read(c.in, &c.ts)
 	if err != nil {
 		return err
 	}
+	beyond, differing := m.beyond(&old), m.differing(&old)
+	if beyond.empty() && differing.empty() && had == v {
+		c.version = v
+		return nil
+	}
 	// What goes comes first: its address may be another's now.
 	none := newImage()
-	beyond, differing := m.beyond(&old), m.differing(&old)
 	for _, t := range beyond.batches() {
 		if err := c.write(ctx, t, &none, 0); err != nil {
 			return err

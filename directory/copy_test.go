@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"pillarbox/ese"
 	"pillarbox/ese/vfs"
@@ -16,7 +19,7 @@ import (
 type shadow struct {
 	*bed
 	name string
-	fs   *vfs.Mem
+	fs   vfs.FS
 	in   *ese.Instance
 	c    *Copy
 }
@@ -164,6 +167,93 @@ func TestCopyBehind(t *testing.T) {
 	if f := b.Followers()["copy"]; f.Behind || f.Err != nil {
 		t.Errorf("the copy is %+v", f)
 	}
+}
+
+// gate is a disk whose syncs wait while it is shut.
+type gate struct {
+	vfs.FS
+	shut atomic.Pointer[chan struct{}]
+}
+
+func (g *gate) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := g.FS.OpenFile(name, flag, perm)
+	return &gateFile{f, g}, err
+}
+
+type gateFile struct {
+	vfs.File
+	g *gate
+}
+
+func (f *gateFile) SyncData() error {
+	if c := f.g.shut.Load(); c != nil {
+		<-*c
+	}
+	return f.File.SyncData()
+}
+
+// A disk that does not answer keeps its copy behind, and nobody from changing accounts.
+func TestCopyHangs(t *testing.T) {
+	o := cheap()
+	o.Patience = 50 * time.Millisecond
+	b := newBed(t, o)
+	s := &shadow{bed: b, name: "copy"}
+	g := &gate{FS: vfs.NewMem()}
+	s.fs = g
+	s.open()
+	t.Cleanup(func() { b.must(s.in.Close()) })
+	ctx := t.Context()
+	b.must(b.AddDomain(ctx, "x.test"))
+	if err := b.Follow(ctx, s.name, s.c); errors.Is(err, errSlow) {
+		b.must(retry(func() error { return b.CatchUp(ctx) })) // a busy machine
+	}
+	shut := make(chan struct{})
+	g.shut.Store(&shut)
+	for i := range 3 {
+		b.addUser(fmt.Sprintf("u%d@x.test", i), "p")
+	}
+	if f := b.Followers()[s.name]; !f.Behind || !errors.Is(f.Err, errSlow) {
+		t.Errorf("the copy is %+v", f)
+	}
+	if err := b.CatchUp(ctx); !errors.Is(err, errSlow) {
+		t.Errorf("caught up on a disk that hangs: %v", err)
+	}
+	g.shut.Store(nil)
+	close(shut)
+	b.must(retry(func() error { return b.CatchUp(ctx) }))
+	s.same()
+	b.Unfollow(s.name)
+}
+
+// retry is for a busy machine.
+func retry(fn func() error) (err error) {
+	for range 1000 {
+		if err = fn(); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
+}
+
+// A copy that has lost rows, as by a repair, is made whole when its group is mounted, though its version
+// is right.
+func TestCopyRepaired(t *testing.T) {
+	b := newBed(t, cheap())
+	s := b.shadow("copy")
+	b.must(b.AddDomain(t.Context(), "x.test"))
+	ann := b.addUser("ann@x.test", "p")
+	b.must(b.Follow(t.Context(), s.name, s.c))
+	b.Unfollow(s.name)
+	b.must(s.in.Update(t.Context(), func(tx *ese.Tx) error {
+		return tx.Delete(s.c.ts.recipient.t, ese.Bytes(ann.ID[:]))
+	}))
+	s.reopen()
+	if s.c.Version() != b.Version() {
+		t.Fatal("the version is not as it was")
+	}
+	b.must(b.Follow(t.Context(), s.name, s.c))
+	s.same()
 }
 
 // Without its database a directory answers and refuses changes. When it is there again logins go on,

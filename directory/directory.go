@@ -94,6 +94,8 @@ type Options struct {
 	// Note is told of each version that all copies that can be reached have, or should have, before
 	// the change is acknowledged. Default: nobody is told.
 	Note func(Version) error
+	// Patience is how long a change waits for a copy to be written. Default: 20 s.
+	Patience time.Duration
 	// Place names the home of a new user's mailbox. Default: none.
 	Place func(GUID) (home string, err error)
 	// Fits refuses a home that was named for a new user. Default: none.
@@ -116,6 +118,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Patience <= 0 {
+		o.Patience = 20 * time.Second
 	}
 	o.HashMemoryKiB = cmp.Or(o.HashMemoryKiB, 19<<10)
 	o.HashPasses = cmp.Or(o.HashPasses, 2)

@@ -98,7 +98,9 @@ func (d *Directory) loseHomes(homes map[GUID]string) {
 	defer d.mu.Unlock()
 	for id := range homes {
 		if e := d.byID[id]; e != nil {
-			e.lost = true
+			unknown := *e
+			unknown.lost = true
+			d.put(&unknown)
 		}
 	}
 }

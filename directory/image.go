@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,7 +24,7 @@ type entry struct {
 	Recipient
 	key  string // of the primary address
 	cred credential
-	lost bool // the home may have changed; guarded by the image's lock
+	lost bool // the home may have changed
 }
 
 func newImage() image {
@@ -112,6 +113,34 @@ func (m *image) addDomain(name string, created time.Time) {
 type touched struct {
 	domains, aliases []string // by key
 	users            []GUID   // recipient and credential
+}
+
+// only is a part of an image, which nobody changes.
+func (m *image) only(t *touched) image {
+	part := newImage()
+	for _, name := range t.domains {
+		if created, ok := m.domains[name]; ok {
+			part.domains[name] = created
+		}
+	}
+	for _, key := range t.aliases {
+		if a, ok := m.aliases[key]; ok {
+			part.aliases[key] = a
+		}
+	}
+	for _, id := range t.users {
+		if e := m.byID[id]; e != nil {
+			part.byID[id] = e
+		}
+	}
+	return part
+}
+
+// snapshot is the image as it is, which nobody changes.
+func (m *image) snapshot() image {
+	return image{
+		domains: maps.Clone(m.domains), aliases: maps.Clone(m.aliases), byID: maps.Clone(m.byID),
+	}
 }
 
 // sort makes what is written, and the log of it, the same each time.
