@@ -89,13 +89,11 @@ func Restore(ctx context.Context, cfg *Config, o RestoreOptions) (err error) {
 	if admin != nil {
 		defer func() { err = errors.Join(err, admin.Close()) }()
 	}
+	var parts []*restore
 	for _, name := range names {
 		g, err := all.group(name)
 		if err != nil {
 			return err
-		}
-		if len(names) > 1 {
-			o.Say("Storage group %s:", name)
 		}
 		r := &restore{o: o, cfg: cfg, g: g, admin: admin}
 		r.o.Group = g.Name
@@ -104,6 +102,12 @@ func Restore(ctx context.Context, cfg *Config, o RestoreOptions) (err error) {
 		}
 		if err := r.refuseRunning(ctx); err != nil {
 			return err
+		}
+		parts = append(parts, r)
+	}
+	for _, r := range parts {
+		if len(parts) > 1 {
+			o.Say("Storage group %s:", r.g.Name)
 		}
 		if err := r.inPlace(ctx, time.Now()); err != nil {
 			return err

@@ -17,9 +17,9 @@ import (
 var (
 	// errOldCopy: the copy of the directory lacks changes, or may lack some.
 	errOldCopy = errors.New("its copy of the directory cannot stand in for the first storage group")
-	// errCopyOnly: the first group of the config was not the first one before.
-	errCopyOnly = errors.New("it has a copy of the directory, which is in another storage group: that " +
-		"one must be the first [[group]] of the config")
+	// errNotFirst: the first group of the config was not the first one before.
+	errNotFirst = errors.New("the directory is in another storage group, which must be the first [[group]] " +
+		"of the config")
 )
 
 // DirectoryState is how the directory stands.
@@ -110,10 +110,10 @@ func (m *mounting) directory(ctx context.Context, d *database) error {
 	if err != nil {
 		return err
 	}
-	if directory.CopyIn(db) && !directory.In(db) {
-		return fmt.Errorf("storage group %s: %w", m.g.name, errCopyOnly)
-	}
 	s := m.g.set
+	if !directory.In(db) && (directory.CopyIn(db) || s.noted() > 0) {
+		return fmt.Errorf("storage group %s: %w", m.g.name, errNotFirst)
+	}
 	if s.dir == nil {
 		s.dir, err = directory.Open(ctx, m.in, db, s.directoryOptions())
 	} else {

@@ -196,8 +196,24 @@ func TestNoStandIn(t *testing.T) {
 	b.crash()
 	turned := b.o
 	turned.Groups = []Spec{b.o.Groups[1], b.o.Groups[0]}
-	if _, err := Open(t.Context(), turned); !errors.Is(err, errCopyOnly) {
+	if _, err := Open(t.Context(), turned); !errors.Is(err, errNotFirst) {
 		t.Errorf("a copy became the directory: %v", err)
+	}
+	// A new group is put before the others.
+	turned.Groups = append([]Spec{b.o.Groups[1]}, b.o.Groups...)
+	turned.Groups[0].Name, turned.Groups[0].Engine.Dir = "new", "/d/new"
+	set, err := Open(t.Context(), turned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := set.Groups()[0].Err(); !errors.Is(err, errNotFirst) {
+		t.Errorf("the new group: %v", err)
+	}
+	if s := set.DirectoryState(); !s.ReadOnly || s.Copy != "b" {
+		t.Errorf("the directory: %+v", s)
+	}
+	if err := set.Close(); err != nil {
+		t.Fatal(err)
 	}
 	b.carry("/d/a", "/lost")
 	reg, err := loadRegistry(b.fs, "/d/groups.json")

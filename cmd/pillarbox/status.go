@@ -23,7 +23,10 @@ func (*statusCmd) Run(e *env) error {
 		if s.Serving {
 			state = "serving for " + s.Uptime.Round(time.Second).String()
 		}
-		if s.Failure != "" {
+		switch {
+		case s.Failure != "" && s.Serving && slices.ContainsFunc(s.Groups, mounted):
+			state += "; failed: " + s.Failure
+		case s.Failure != "":
 			state = "failed: " + s.Failure
 		}
 		err := e.printf("Server:      %s\nState:       %s\nFolder:      %s\nDomains:     %d\n"+
@@ -41,6 +44,8 @@ func (*statusCmd) Run(e *env) error {
 		return err
 	})
 }
+
+func mounted(g server.GroupState) bool { return g.Mounted }
 
 // printGroups tells of storage groups and databases where there is more than one, or trouble.
 func printGroups(e *env, s *server.Status) error {
