@@ -34,6 +34,9 @@ const (
 	BackupIncremental BackupKind = "incremental"
 	// BackupDifferential holds the log since the last full one and lets nothing go.
 	BackupDifferential BackupKind = "differential"
+	// BackupLog holds all the log that is there and changes nothing: for the restore of a single
+	// database while the others are in use.
+	BackupLog BackupKind = "log"
 )
 
 // BackupSink receives the files of a backup, one after the other.
@@ -170,7 +173,7 @@ func (b *backup) run() error {
 		if err := b.databases(); err != nil {
 			return err
 		}
-	case BackupIncremental, BackupDifferential:
+	case BackupIncremental, BackupDifferential, BackupLog:
 		low, err := in.pinSince(b.o.Kind)
 		if err != nil {
 			return err
@@ -524,6 +527,9 @@ func (in *Instance) pinCheckpoint() (*wal.Checkpoint, error) {
 // pinSince keeps the log that a backup of log alone is to hold, and returns its first
 // generation.
 func (in *Instance) pinSince(kind BackupKind) (uint32, error) {
+	if kind == BackupLog {
+		return in.pinAll()
+	}
 	if in.o.Circular {
 		return 0, ErrCircular
 	}
@@ -542,6 +548,24 @@ func (in *Instance) pinSince(kind BackupKind) (uint32, error) {
 	}
 	in.pinned = low
 	return low, nil
+}
+
+// pinAll keeps all the log there is, and returns its first generation.
+func (in *Instance) pinAll() (uint32, error) {
+	in.stepMu.Lock()
+	defer in.stepMu.Unlock()
+	gen := in.log.Generation()
+	for ; gen > 1; gen-- {
+		_, err := in.log.GenerationBytes(gen - 1)
+		if errors.Is(err, ErrMissingLog) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	in.pinned = gen
+	return gen, nil
 }
 
 func (in *Instance) unpin() {

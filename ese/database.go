@@ -41,7 +41,8 @@ type Database struct {
 	headerMu sync.Mutex
 	header   header
 
-	unmade bool // its making was interrupted; guarded by Instance.openMu
+	unmade   bool // its making was interrupted; guarded by Instance.openMu
+	returned bool // recovery found it closed
 
 	tableMu sync.RWMutex
 	names   map[string][]*tableName
@@ -119,6 +120,9 @@ func (in *Instance) OpenDatabase(name string) (*Database, error) {
 		return nil, fmt.Errorf("open database %s: %w: %s", name, ErrDatabaseLost, path)
 	}
 	if err == nil {
+		if err := in.takeBack(name, path); err != nil {
+			return nil, fmt.Errorf("open database %s: %w", name, err)
+		}
 		db, err := in.attach(name, path)
 		if err == nil {
 			in.ForgetLost(name)
@@ -382,7 +386,7 @@ func (in *Instance) attachFiles(db *Database) error {
 		return err
 	}
 	clean := db.header
-	if err := db.markDirty(pos); err != nil {
+	if err := db.markDirty(pos, in.coveredMeanwhile(db)); err != nil {
 		return err
 	}
 	if err := in.register(db); err != nil {
@@ -390,15 +394,15 @@ func (in *Instance) attachFiles(db *Database) error {
 	}
 	db.openFlushMap(func(h *flushHead) bool { return h.clean(&clean) })
 	db.saveFlushMap(pos)
-	return in.coveredMeanwhile(db)
+	return nil
 }
 
-// markDirty notes the attachment in the header.
-func (db *Database) markDirty(pos LogPos) error {
+// markDirty notes the attachment in the header. inc is the last incremental backup that covers it.
+func (db *Database) markDirty(pos LogPos, inc dbheader.Backup) error {
 	gen := pos.Generation()
 	return db.changeHeader(func(h *header) {
 		h.State, h.DBID = dbheader.DirtyShutdown, uint32(db.id)
-		h.HeaderFlush = db.in.newSignature()
+		h.HeaderFlush, h.IncBackup = db.in.newSignature(), inc
 		if h.LogSignature != db.in.logSign { // backups of another stream are of no use here
 			h.FullBackup, h.IncBackup = dbheader.Backup{}, dbheader.Backup{}
 		}
@@ -406,25 +410,6 @@ func (db *Database) markDirty(pos LogPos) error {
 		h.MinRequired, h.MaxRequired, h.MaxCommitted = gen, gen, gen+1
 		h.Attach, h.AttachTime = pos, db.in.logTime()
 	})
-}
-
-// logDB logs the attachment or detachment of a database, durably.
-func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
-	rec := logrec.DBRec{DB: db.id, Path: db.name, PageSize: in.o.PageSize, Signature: make([]byte, logrec.SignatureSize)}
-	db.headerMu.Lock()
-	db.header.Signature.Encode(rec.Signature)
-	db.headerMu.Unlock()
-	add := in.log.Append
-	if typ == logrec.TypeDetach { // space is set aside for it
-		add = func(typ logrec.Type, parts ...[]byte) (start, end LogPos, err error) {
-			return in.log.AppendReserved(0, typ, parts...)
-		}
-	}
-	pos, end, err := add(typ, rec.Append(nil))
-	if err == nil {
-		err = in.WaitDurable(end)
-	}
-	return pos, err
 }
 
 // readHeader reads and checks the database's header.

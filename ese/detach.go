@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"pillarbox/ese/internal/dbheader"
+	"pillarbox/ese/internal/logrec"
 )
 
 // Databases are the databases that are open.
@@ -73,26 +76,42 @@ func (in *Instance) tryDetach(db *Database) (done bool, err error) {
 	return true, nil
 }
 
-// coveredMeanwhile brings the backup marks of a database that was closed for a time up to those
-// of the others: the log of that time has nothing of it, so the incremental backups made
-// meanwhile lead on from the full one that holds it.
-func (in *Instance) coveredMeanwhile(db *Database) error {
+// coveredMeanwhile is what the mark of the last incremental backup is of a database that was closed for
+// a time or was restored: that of the others, where it is higher. The log of that time has nothing of
+// it, so the incremental backups made meanwhile lead on from the full one that holds it.
+func (in *Instance) coveredMeanwhile(db *Database) dbheader.Backup {
 	db.headerMu.Lock()
-	own := db.header
+	full, inc := db.header.FullBackup, db.header.IncBackup
 	db.headerMu.Unlock()
-	if own.FullBackup.GenHigh == 0 {
-		return nil
+	if full.GenHigh == 0 {
+		return inc
 	}
 	for _, other := range in.databases() {
-		if other == db {
-			continue
-		}
 		other.headerMu.Lock()
 		h := other.header
 		other.headerMu.Unlock()
-		if h.FullBackup == own.FullBackup && h.IncBackup.GenHigh > own.IncBackup.GenHigh {
-			return db.changeHeader(func(own *header) { own.IncBackup = h.IncBackup })
+		if h.FullBackup == full && h.IncBackup.GenHigh > inc.GenHigh {
+			inc = h.IncBackup
 		}
 	}
-	return nil
+	return inc
+}
+
+// logDB logs the attachment or detachment of a database, durably.
+func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
+	rec := logrec.DBRec{DB: db.id, Path: db.name, PageSize: in.o.PageSize, Signature: make([]byte, logrec.SignatureSize)}
+	db.headerMu.Lock()
+	db.header.Signature.Encode(rec.Signature)
+	db.headerMu.Unlock()
+	add := in.log.Append
+	if typ == logrec.TypeDetach { // space is set aside for it
+		add = func(typ logrec.Type, parts ...[]byte) (start, end LogPos, err error) {
+			return in.log.AppendReserved(0, typ, parts...)
+		}
+	}
+	pos, end, err := add(typ, rec.Append(nil))
+	if err == nil {
+		err = in.WaitDurable(end)
+	}
+	return pos, err
 }

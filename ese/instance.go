@@ -56,6 +56,7 @@ type Instance struct {
 	recovery RecoveryStats
 	loss     *Loss
 	lost     map[logrec.DBID]*wal.Attachment // guarded by stepMu, once open
+	settled  map[logrec.DBID]LogPos          // see SettleLost; guarded by stepMu
 	// attachedAt is set when redo begins before the checkpoint.
 	attachedAt map[logrec.DBID]LogPos
 	lastGen    uint32 // of the log that recovery replays; 0 afterwards
@@ -167,21 +168,27 @@ func openGroup(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Instance{
-		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(versionLimits(&o)),
-		dbs: make(map[logrec.DBID]*Database), stop: make(chan struct{}), archiveKeep: o.ArchiveKeep,
-	}
+	in := newInstance(o, lock)
 	if !o.ReadOnly {
 		if err := removeVersionFile(&o); err != nil {
 			return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
 		}
 	}
-	in.versions.Clock(o.Now())
-	in.closing, in.close = context.WithCancel(context.Background())
 	if err := in.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open storage group in %s: %w", o.Dir, err), in.release())
 	}
 	return in, nil
+}
+
+// newInstance is one whose log and databases are not open yet.
+func newInstance(o Options, lock io.Closer) *Instance {
+	in := &Instance{
+		o: o, lock: lock, late: &lateLog{}, versions: version.NewStore(versionLimits(&o)),
+		dbs: make(map[logrec.DBID]*Database), stop: make(chan struct{}), archiveKeep: o.ArchiveKeep,
+	}
+	in.versions.Clock(o.Now())
+	in.closing, in.close = context.WithCancel(context.Background())
+	return in
 }
 
 // lockGroup makes the folders and takes the lock of the storage group. A reader makes nothing,
@@ -204,9 +211,8 @@ func lockGroup(o *Options) (io.Closer, error) {
 	return lock, nil
 }
 
-// open makes the parts, recovers, and starts the background.
-func (in *Instance) open() error {
-	var err error
+// makeCache makes the page cache and what the trees share.
+func (in *Instance) makeCache() (err error) {
 	in.cache, err = cache.New(cache.Options{
 		PageSize: in.o.PageSize, Bytes: in.o.CacheBytes, Log: in.late,
 		ReadOnly: in.o.ReadOnly, OnPage: in.pageEvent,
@@ -219,8 +225,13 @@ func (in *Instance) open() error {
 	in.env = &btree.Env{
 		Cache: in.cache, Log: in.late, Versions: in.versions, CopyBytes: in.o.CacheBytes / 4,
 	}
-	if in.o.ReadOnly {
-		return nil
+	return nil
+}
+
+// open makes the parts, recovers, and starts the background.
+func (in *Instance) open() error {
+	if err := in.makeCache(); err != nil || in.o.ReadOnly {
+		return err
 	}
 	gens, err := wal.Generations(in.o.FS, in.o.LogDir, in.o.Base)
 	if err != nil {

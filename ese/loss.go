@@ -309,7 +309,7 @@ func (p *lossPlan) refuseNewer() error {
 		}
 		p.last = max(p.last, h.MaxCommitted)
 		switch {
-		case h.CurrentBackup != dbheader.Backup{}:
+		case h.CurrentBackup != dbheader.Backup{} && !restored(h):
 			return fmt.Errorf("%s is of a backup and not yet restored: %w", name, ErrNeedsLostLog)
 		case h.State == dbheader.CleanShutdown && h.Consistent > p.end:
 			return fmt.Errorf("%s was closed at %v, and the log ends at %v: %w", name, h.Consistent,

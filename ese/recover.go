@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"pillarbox/ese/internal/btree"
 	"pillarbox/ese/internal/cache"
 	"pillarbox/ese/internal/dbheader"
 	"pillarbox/ese/internal/logrec"
@@ -38,34 +37,10 @@ func (in *Instance) Recovery() RecoveryStats { return in.recovery }
 // what was open (docs/recovery.md).
 func (in *Instance) recover(gens []wal.GenInfo) error {
 	began := time.Now()
-	in.logSign = gens[0].Header.Sign
-	in.lastGen = wal.LastClosedOrCurrent(gens, in.o.Base)
-	from, err := in.startingPoint(gens)
+	r, from, end, err := in.redo(gens)
 	if err != nil {
 		return err
 	}
-	if err := in.syncLogs(gens, from); err != nil {
-		return err
-	}
-	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from,
-		wal.ReaderOptions{Keep: in.redoWorkers() > 0})
-	if err != nil {
-		return err
-	}
-	target := &redoTarget{
-		in: in, passed: make(map[logrec.DBID]*passedDatabase), met: make(map[string]bool),
-	}
-	r := &redo.Redo{
-		Cache: in.cache, Target: target, Progress: in.reportRedo(gens, from),
-		Workers: in.redoWorkers(),
-	}
-	if from > 0 {
-		in.late.pos.Store(uint64(from))
-	}
-	if err := errors.Join(r.Run(rd), target.checkPassed()); err != nil {
-		return fmt.Errorf("recovery: %w", err)
-	}
-	end := rd.End()
 	log, err := wal.Open(in.walOptions(), end)
 	if err != nil {
 		return err
@@ -98,6 +73,37 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 		in.o.Logger.Info("opened clean", "dir", in.o.Dir, "at", end.Pos.String())
 	}
 	return in.loadRecovered(r)
+}
+
+// redo replays the log from the checkpoint on; from is where it begins, 0 for the oldest log.
+func (in *Instance) redo(gens []wal.GenInfo) (r *redo.Redo, from LogPos, end wal.End, err error) {
+	in.logSign = gens[0].Header.Sign
+	in.lastGen = wal.LastClosedOrCurrent(gens, in.o.Base)
+	if from, err = in.startingPoint(gens); err != nil {
+		return nil, 0, end, err
+	}
+	if err := in.syncLogs(gens, from); err != nil {
+		return nil, 0, end, err
+	}
+	rd, err := wal.NewReader(in.o.FS, in.o.LogDir, in.o.Base, from,
+		wal.ReaderOptions{Keep: in.redoWorkers() > 0})
+	if err != nil {
+		return nil, 0, end, err
+	}
+	target := &redoTarget{
+		in: in, passed: make(map[logrec.DBID]*passedDatabase), met: make(map[string]bool),
+	}
+	r = &redo.Redo{
+		Cache: in.cache, Target: target, Progress: in.reportRedo(gens, from),
+		Workers: in.redoWorkers(),
+	}
+	if from > 0 {
+		in.late.pos.Store(uint64(from))
+	}
+	if err := errors.Join(r.Run(rd), target.checkPassed()); err != nil {
+		return nil, 0, end, fmt.Errorf("recovery: %w", err)
+	}
+	return r, from, rd.End(), nil
 }
 
 // redoWorkers is how many goroutines redo may use: none in a simulation, nor where it would only
@@ -521,10 +527,11 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 		// A crash between the record of its attachment and its header, or a later
 		// detachment that redo has yet to meet.
 		db.openFlushMap(func(m *flushHead) bool { return m.clean(h) })
-		if err := db.markDirty(from); err != nil {
+		if err := db.markDirty(from, h.IncBackup); err != nil {
 			return err
 		}
 		db.saveFlushMap(from)
+		db.returned = true
 		return nil
 	}
 	db.openFlushMap(func(m *flushHead) bool { return m.covers(h, from) })
@@ -533,71 +540,6 @@ func (rt *redoTarget) attachFiles(db *Database, rec logrec.DBRec) error {
 	}
 	// From a backup, or written by a version that saved maps at a clean end only.
 	return db.changeHeader(func(h *header) { h.HeaderFlush = in.newSignature() })
-}
-
-// undo takes back what was open at the end of the log.
-func (in *Instance) undo(r *redo.Redo) error {
-	losers := r.All()
-	if len(losers) == 0 {
-		return nil
-	}
-	in.env.Recovering.Store(true)
-	defer in.env.Recovering.Store(false)
-	u := &redo.Undoer{
-		Log: in.log, Read: in.log.ReadAt, NowMS: in.nowMS,
-		Tree:     func(rec *logrec.NodeRec) (*btree.Tree, error) { return in.treeOfRecord(rec) },
-		Lost:     func(db logrec.DBID) bool { return in.lost[db] != nil },
-		FreeTree: func(rec *logrec.TreeRec) (LogPos, error) { return in.freeTree(rec, true) },
-	}
-	if err := u.Undo(losers); err != nil {
-		return err
-	}
-	// Trees that were undone are gone; their object ids may be used again.
-	in.trees.Clear()
-	return in.WaitDurable(in.log.End())
-}
-
-// treeOfRecord opens the tree a record changed, by what its root page says.
-func (in *Instance) treeOfRecord(rec *logrec.NodeRec) (*btree.Tree, error) {
-	in.dbMu.RLock()
-	db := in.dbs[rec.DB]
-	in.dbMu.RUnlock()
-	if db == nil {
-		return nil, nil
-	}
-	if t := in.treeByID(version.MakeTreeID(rec.DB, uint32(rec.Obj))); t != nil {
-		return t, nil
-	}
-	fr, err := in.cache.Fetch(db.file, rec.Root, cache.Shared)
-	if err != nil {
-		return nil, err
-	}
-	nonUnique := fr.P.NonUnique()
-	fr.RUnlock()
-	return db.openTree(rec.Obj, rec.Root, nonUnique), nil
-}
-
-// freeTree gives a tree's pages back to its parent and logs rec with it. undo: a rollback
-// needs it.
-func (in *Instance) freeTree(rec *logrec.TreeRec, undo bool) (LogPos, error) {
-	in.dbMu.RLock()
-	db := in.dbs[rec.DB]
-	in.dbMu.RUnlock()
-	if db == nil {
-		return 0, nil
-	}
-	db.space.Lock()
-	defer db.space.Unlock()
-	m := in.env.NewMtr()
-	m.Tree, m.Undo = rec, undo
-	if err := db.space.FreeTree(m, rec.Root, rec.Parent); err != nil {
-		m.Abort()
-		return 0, err
-	}
-	if err := m.Commit(); err != nil {
-		return 0, err
-	}
-	return m.Pos, nil
 }
 
 // loadRecovered reads the catalogs of the recovered databases and puts the deletions that
@@ -617,7 +559,7 @@ func (in *Instance) loadRecovered(r *redo.Redo) error {
 		rows = append(rows, version.Deleted{Tree: version.MakeTreeID(d.DB, uint32(d.Obj)), Key: d.Key})
 	}
 	in.addDeletes(rows)
-	return nil
+	return in.endReturns()
 }
 
 // madeObjects and madePages are more than the object ids that the making of a database takes, and

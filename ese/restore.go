@@ -71,6 +71,18 @@ var (
 // databases into place, replays, undoes what was open, and leaves the group in Clean Shutdown.
 // On an error the folders hold nothing of use.
 func Restore(ctx context.Context, r RestoreOptions) (*RestorePlan, error) {
+	plan, err := r.assemble(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.replay(plan); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	return plan, nil
+}
+
+// assemble copies log and databases into place.
+func (r *RestoreOptions) assemble(ctx context.Context) (*RestorePlan, error) {
 	o, err := r.Options.withDefaults()
 	if err != nil {
 		return nil, err
@@ -94,9 +106,6 @@ func Restore(ctx context.Context, r RestoreOptions) (*RestorePlan, error) {
 		}
 	}
 	if err := r.databases(ctx); err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
-	}
-	if err := r.replay(plan); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	return plan, nil

@@ -184,6 +184,56 @@ func (r *Redo) record(rec wal.Record) error {
 	return fmt.Errorf("record type %d is unknown: the log was written by a newer version", rec.Type)
 }
 
+// Follow is for who wants to know the losers alone: it makes no changes.
+func (r *Redo) Follow(rec wal.Record) error {
+	if r.Losers == nil {
+		r.Losers = make(map[logrec.TxID]*Loser)
+	}
+	switch rec.Type {
+	case logrec.TypeNode, logrec.TypeDelta:
+		if err := r.rec.Decode(rec.Payload); err != nil {
+			return err
+		}
+		r.seen(r.rec.Tx, r.rec.Prev, rec.Pos)
+	case logrec.TypeMacro:
+		t, err := logrec.MacroTree(rec.Payload)
+		if err != nil {
+			return err
+		}
+		if t != nil {
+			r.seen(t.Tx, t.Prev, rec.Pos)
+		}
+	case logrec.TypeCommit, logrec.TypeRollback:
+		return r.record(rec)
+	}
+	return nil
+}
+
+// Concerns tells whether a record is of a database.
+func Concerns(rec wal.Record, db logrec.DBID) (yes bool, err error) {
+	switch rec.Type {
+	case logrec.TypeNode, logrec.TypeDelta:
+		var n logrec.NodeRec
+		err = n.Decode(rec.Payload)
+		return n.DB == db, err
+	case logrec.TypeMacro:
+		err = logrec.EachMacroPage(rec.Payload, func(m logrec.MacroPage) error {
+			yes = yes || m.DB == db
+			return nil
+		})
+		return yes, err
+	case logrec.TypeStream:
+		var s logrec.StreamRec
+		err = s.Decode(rec.Payload)
+		return s.DB == db, err
+	case logrec.TypeCreateDB, logrec.TypeAttach, logrec.TypeDetach:
+		var d logrec.DBRec
+		err = d.Decode(rec.Payload)
+		return d.DB == db, err
+	}
+	return false, nil
+}
+
 // ended notes the end of a transaction.
 func (r *Redo) ended(c logrec.CommitRec) {
 	for i, l := range r.Left {

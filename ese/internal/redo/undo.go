@@ -39,24 +39,51 @@ func (u *Undoer) Undo(losers []*Loser) error {
 }
 
 func (u *Undoer) undoOne(l *Loser) error {
-	w := walk{tx: &version.Tx{ID: l.Tx, Last: l.Last}, back: make(map[logrec.DBID]logrec.LogPos)}
-	tx := w.tx
-	tx.Logged(l.First)
+	w, err := u.walkBack(l)
+	if err != nil || w.left {
+		return err
+	}
+	c := logrec.CommitRec{Tx: w.tx.ID, Prev: w.tx.Last, TimeMS: u.NowMS()}
+	_, _, err = u.Log.AppendReserved(0, logrec.TypeRollback, c.Append(nil))
+	return err
+}
+
+// walkBack goes back along the records of a loser.
+func (u *Undoer) walkBack(l *Loser) (*walk, error) {
+	w := &walk{tx: &version.Tx{ID: l.Tx, Last: l.Last}, back: make(map[logrec.DBID]logrec.LogPos)}
+	w.tx.Logged(l.First)
 	for pos := l.Last; pos != 0; {
 		rec, err := u.Read(pos)
 		if err != nil {
-			return fmt.Errorf("read the record at %v: %w", pos, err)
+			return nil, fmt.Errorf("read the record at %v: %w", pos, err)
 		}
-		if pos, err = u.step(&w, rec); err != nil {
-			return err
+		if pos, err = u.step(w, rec); err != nil {
+			return nil, err
 		}
 	}
-	if w.left {
-		return nil
+	return w, nil
+}
+
+// Changed are the losers with a change of a database that is not taken back. read returns the record at
+// a position.
+func Changed(
+	read func(logrec.LogPos) (wal.Record, error), losers []*Loser, db logrec.DBID,
+) (list []*Loser, err error) {
+	u := Undoer{
+		Read: read, Lost: func(id logrec.DBID) bool { return id == db },
+		Tree:     func(*logrec.NodeRec) (*btree.Tree, error) { return nil, nil },
+		FreeTree: func(*logrec.TreeRec) (logrec.LogPos, error) { return 0, nil },
 	}
-	c := logrec.CommitRec{Tx: tx.ID, Prev: tx.Last, TimeMS: u.NowMS()}
-	_, _, err := u.Log.AppendReserved(0, logrec.TypeRollback, c.Append(nil))
-	return err
+	for _, l := range losers {
+		w, err := u.walkBack(l)
+		if err != nil {
+			return nil, fmt.Errorf("transaction %d: %w", l.Tx, err)
+		}
+		if w.left {
+			list = append(list, l)
+		}
+	}
+	return list, nil
 }
 
 // walk is the way back along the records of a transaction. Every record is looked at, since what a

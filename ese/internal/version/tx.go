@@ -324,6 +324,18 @@ func (s *Store) Updating() (n int) {
 	return n
 }
 
+// Running tells whether a transaction that may change something has this number.
+func (s *Store) Running(id logrec.TxID) bool {
+	s.activeMu.Lock()
+	defer s.activeMu.Unlock()
+	for tx := s.now.head; tx != nil; tx = tx.next {
+		if !tx.ReadOnly && tx.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // Active is the number of running transactions.
 func (s *Store) Active() (n int) {
 	s.activeMu.Lock()

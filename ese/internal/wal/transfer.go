@@ -49,6 +49,51 @@ func (l *Log) LastCommit(low, high uint32) (int64, error) {
 	return 0, nil
 }
 
+// Each calls fn with the records of the closed generations from gen on. A payload is valid until fn
+// returns.
+func (l *Log) Each(gen uint32, fn func(Record) error) error {
+	for ; gen < l.Generation(); gen++ {
+		if err := l.eachOf(gen, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Log) eachOf(gen uint32, fn func(Record) error) error {
+	f, h, err := l.files.open(gen)
+	if err != nil {
+		return err
+	}
+	w := window{file: f, size: h.Bytes, buf: make([]byte, min(syncStep, h.Bytes))}
+	chain, off := h.chainStart(), int64(headerSize)
+	for err == nil {
+		var b []byte
+		if b, err = w.frame(off); err != nil {
+			break
+		}
+		pos := logrec.MakePos(gen, off)
+		fr, ok := logrec.DecodeFrame(b, pos)
+		if !ok || fr.Prev != chain {
+			err = &logrec.CorruptError{
+				File: l.files.path(l.files.numbered(gen)), Pos: pos, Err: logrec.ErrLogCorrupt,
+				Reason: "no valid record in a closed generation",
+			}
+			break
+		}
+		if fr.Type == logrec.TypeEnd {
+			break
+		}
+		chain, off = fr.Sum, min(off+int64(fr.Size()), h.Bytes)
+		if fr.Type != logrec.TypeFlushMark {
+			err = fn(Record{
+				Type: fr.Type, Pos: pos, End: logrec.MakePos(gen, off), Payload: fr.Payload,
+			})
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
 // GenerationBytes is the size of a generation's file.
 func (l *Log) GenerationBytes(gen uint32) (int64, error) {
 	f, h, err := l.files.open(gen)
