@@ -32,6 +32,7 @@ type twice struct {
 	cutAcked    map[int64]bool // as they were when the power was cut
 	cutTrying   map[int64]bool
 	folders     int
+	calm        bool // nothing runs in the background
 
 	cuts, again, same int
 }
@@ -97,7 +98,7 @@ func (w *twice) put(n int64, both bool) {
 	}))
 	delete(w.trying, n)
 	w.acked[n] = true
-	if w.rng.IntN(3) == 0 {
+	if w.rng.IntN(3) == 0 && !w.calm {
 		must(w.t, w.in.Step(w.rng.IntN(ese.Steps)))
 	}
 }
@@ -260,7 +261,7 @@ func (w *twice) online() {
 	w.writeA(1 + w.rng.IntN(40))
 	for back := false; !back; {
 		if w.rng.IntN(4) > 0 {
-			w.disk.Left = 1 + w.rng.IntN(150)
+			w.disk.Left = 1 + w.rng.IntN(200)
 		}
 		w.comeBack()
 		if back = w.disk.Cut == nil; back {
@@ -278,25 +279,21 @@ func (w *twice) online() {
 	}
 }
 
-// comeBack brings the lost database back, with a transaction open in the other one.
+// comeBack brings the lost database back, perhaps with a transaction open in the other one.
 func (w *twice) comeBack() {
 	w.t.Helper()
 	file := w.restore(w.liveLog())
-	_, ta, ca, err := numbers(w.in, "a.edb")
-	must(w.t, err)
-	tx := w.in.Begin()
-	n := w.nextA
-	w.nextA++
-	must(w.t, tx.Insert(ta.NewRow().Set(ca, ese.Int(n))))
-	w.trying[n] = true
+	end := func() {}
+	if w.rng.IntN(2) == 0 {
+		end = w.beside()
+	}
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Millisecond)
-	err = w.in.SettleLost(ctx, "b.edb", file)
+	err := w.in.SettleLost(ctx, "b.edb", file)
 	cancel()
 	if errors.Is(err, ese.ErrInUse) { // it has the number of one that is to be taken back
 		w.same++
-		must(w.t, tx.Rollback())
-		delete(w.trying, n)
-		tx = nil
+		end()
+		end = func() {}
 		err = w.in.SettleLost(w.t.Context(), "b.edb", file)
 	}
 	must(w.t, err)
@@ -304,20 +301,50 @@ func (w *twice) comeBack() {
 		must(w.t, w.in.SettleLost(w.t.Context(), "b.edb", file))
 	}
 	if w.rng.IntN(2) == 0 {
-		must(w.t, w.in.Step(4))
+		for range 30 {
+			must(w.t, w.in.Step(2))
+		}
+		must(w.t, w.in.Step(4)) // the checkpoint is in the last generation, and has the lost one
 	}
+	w.closeThird()
 	w.swap(file)
 	_, err = w.in.OpenDatabase("b.edb")
 	must(w.t, err)
-	if tx != nil && w.rng.IntN(2) == 0 {
-		_, err = tx.Commit()
-		must(w.t, err)
-		w.acked[n] = true
-	} else if tx != nil {
-		must(w.t, tx.Rollback())
+	end()
+	w.calm = w.rng.IntN(2) == 0
+	w.write(1 + w.rng.IntN(15))
+	w.calm = false
+}
+
+// closeThird closes the third database, so that the lost one gets another number than it had.
+func (w *twice) closeThird() {
+	w.t.Helper()
+	for _, db := range w.in.Databases() {
+		if db.Name() == "z.edb" {
+			must(w.t, w.in.CloseDatabase(w.t.Context(), db))
+		}
 	}
-	delete(w.trying, n)
-	w.write(1 + w.rng.IntN(5))
+}
+
+// beside leaves a transaction open in a.edb, and returns what ends it.
+func (w *twice) beside() (end func()) {
+	w.t.Helper()
+	_, ta, ca, err := numbers(w.in, "a.edb")
+	must(w.t, err)
+	tx, n := w.in.Begin(), w.nextA
+	w.nextA++
+	must(w.t, tx.Insert(ta.NewRow().Set(ca, ese.Int(n))))
+	w.trying[n] = true
+	return func() {
+		w.t.Helper()
+		if w.rng.IntN(2) == 0 {
+			_, err := tx.Commit()
+			must(w.t, err)
+			w.acked[n] = true
+		}
+		must(w.t, tx.Rollback())
+		delete(w.trying, n)
+	}
 }
 
 // adopt takes what a cut left of transactions without an answer.
@@ -416,6 +443,10 @@ func TestRestoreTwice(t *testing.T) {
 
 func (w *twice) restoreTwice() {
 	t := w.t
+	if w.rng.IntN(2) == 0 {
+		_, _, _, err := numbers(w.in, "z.edb")
+		must(t, err)
+	}
 	w.write(1 + w.rng.IntN(60))
 	_, w.info = w.backup(ese.BackupFull)
 	w.write(w.rng.IntN(60))

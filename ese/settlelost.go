@@ -20,9 +20,9 @@ import (
 // crash leaves, a file that is whole lies in its place or none, and it can be restored again over
 // the log that has grown.
 
-// ErrNotOfLoss: the file is not that of the lost database at the end of the log.
-var ErrNotOfLoss = errors.New("the file is not that of the lost database, restored to the end of its " +
-	"group's log: restore it again")
+// ErrNotOfLoss: the file is not that of the database at the end of the log.
+var ErrNotOfLoss = errors.New("the file is not that of the database at the end of its group's log: " +
+	"restore it again")
 
 // SettleLost makes a file of RestoreDatabase clean that is to take the place of a lost database. Where
 // the database is not lost there is nothing to do: the file is clean. It waits for the end of a backup;
@@ -68,7 +68,7 @@ func (in *Instance) settleLost(ctx context.Context, name, file string) error {
 	case a == nil && h.State != dbheader.CleanShutdown:
 		return fmt.Errorf("%s: %w", file, ErrDirtyShutdown)
 	case a == nil:
-		return nil
+		return in.refuseOlder(name, &h)
 	case h.Signature != a.Sign || h.LogSignature != in.logSign:
 		return fmt.Errorf("%s: %w: %w", file, ErrNotOfLoss, ErrWrongSignature)
 	case h.State == dbheader.CleanShutdown && in.settledAt(id) == h.Consistent:
@@ -99,6 +99,33 @@ func (in *Instance) settleLost(ctx context.Context, name, file string) error {
 		return errors.Join(err, db.closeFiles())
 	}
 	return db.settle(open)
+}
+
+// refuseOlder refuses a clean file when the database was open after that, as far as the log tells.
+func (in *Instance) refuseOlder(name string, h *header) error {
+	if h.LogSignature != in.logSign {
+		return nil
+	}
+	if err := in.log.Roll(); err != nil {
+		return err
+	}
+	err := in.log.Each(h.Consistent.Generation(), func(rec wal.Record) error {
+		if rec.Type != logrec.TypeAttach && rec.Type != logrec.TypeCreateDB || rec.Pos < h.Consistent {
+			return nil
+		}
+		var d logrec.DBRec
+		if err := d.Decode(rec.Payload); err != nil {
+			return err
+		}
+		if d.Path == name {
+			return ErrNotOfLoss
+		}
+		return nil
+	})
+	if errors.Is(err, ErrMissingLog) {
+		return nil // it was closed long ago
+	}
+	return err
 }
 
 // lostAs is the number that a lost database had, and what is known of it; nil when it is not lost.

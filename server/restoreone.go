@@ -21,8 +21,9 @@ import (
 
 // One database is restored while the others go on: what a backup has of it is brought to the end of
 // the group's log in a folder beside it, and then takes its place in one step (storage, replace.go).
-// Where the group is mounted, the log of the time since the last full backup comes from the server as
-// a differential set that is kept nowhere else; else it is read where it lies, under the group's lock.
+// Where the group is mounted, the log that is there comes from the server as a set that is kept nowhere
+// else; else it is read where it lies, under the group's lock. The database keeps its signature: older
+// sets and the log that goes on lead on from it.
 
 // Errors of restoring one database.
 var (
@@ -81,14 +82,13 @@ func restoreDatabase(ctx context.Context, cfg, all *Config, o RestoreOptions) (e
 	}
 	x.named = false
 	o.Say("What was there before lies in %s.", x.replacement().Aside)
-	o.Say("Make a full backup now: older ones do not lead on from the restored database.")
 	return nil
 }
 
 // errMadeAnew: the log tells of a database that is not that of the backup any more.
-var errMadeAnew = errors.New("a database of this backup was restored by itself, repaired or " +
-	"defragmented after the backup, which leads only to the moment before: restore from a later full " +
-	"backup, or the whole storage group to an earlier moment (--to-time)")
+var errMadeAnew = errors.New("a database of this backup was repaired or defragmented after the " +
+	"backup, which leads only to the moment before: restore from a later full backup, or the whole " +
+	"storage group to an earlier moment (--to-time)")
 
 // madeAnew tells what a signature that does not fit means where the files come from a backup.
 func madeAnew(err error) error {
@@ -234,7 +234,7 @@ func (x *oneRestore) liveLogs(ctx context.Context) (stream string, err error) {
 		return stream, err
 	}
 	in, err := x.admin.Stream(ctx, OpBackup, BackupInput{
-		Kind: ese.BackupDifferential, Group: x.g.Name, Passing: true,
+		Kind: ese.BackupLog, Group: x.g.Name, Passing: true,
 	})
 	if err != nil {
 		return "", err

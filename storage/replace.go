@@ -20,9 +20,10 @@ type Replacement struct {
 // ErrMounted: the database is mounted.
 var ErrMounted = errors.New("the database is mounted")
 
-// ReplaceDatabase puts restored files in the place of those of a database that is not mounted, and
-// mounts it where its group is mounted. Once groups.json names them there is no way back: what an
-// error or a crash interrupts goes on at the next mount.
+// ReplaceDatabase puts restored files (ese.RestoreDatabase) in the place of those of a database that is
+// not mounted, and mounts it where its group is mounted; what was open in it is taken back before. Once
+// groups.json names them there is no way back: what an error or a crash interrupts goes on at the next
+// mount.
 func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error {
 	g, d, err := s.database(p)
 	if err != nil {
@@ -35,6 +36,10 @@ func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error
 			if db.Name() == d.Engine {
 				return fmt.Errorf("replace %s: %w", p, ErrMounted)
 			}
+		}
+		err = in.SettleLost(ctx, d.Engine, filepath.Join(r.From, filepath.Base(g.path(d))))
+		if err != nil {
+			return fmt.Errorf("replace %s: %w", p, err)
 		}
 	}
 	err = s.edit(p, func(x *databaseRecord) { x.Replaced, x.Dismounted = &r, false })
@@ -56,7 +61,7 @@ func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error
 }
 
 // Replace is ReplaceDatabase while no server runs: the files take their place when the group is
-// opened.
+// opened, whose recovery then takes back what was open in them.
 func Replace(dir string, p Place, r Replacement) error {
 	return replaceOffline(vfs.OS(), dir, p, r)
 }

@@ -47,49 +47,111 @@ func (s memSink) Create(name string, _ int64) (io.WriteCloser, error) {
 type swap struct {
 	*sim
 	mails       int64
-	old, fresh  string // the signatures in the headers
+	info        *ese.BackupInfo
+	tries       int
 	replacement Replacement
 }
 
 const swapAt = "/d/a/a2.edb"
 
-func newSwap(t *testing.T, seed uint64) *swap {
+// backedUp is a server with mail before and after a full backup of group a.
+func backedUp(t *testing.T, seed uint64) *swap {
 	t.Helper()
-	s := &swap{
-		sim:         &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 12)), sum: &crashCounts{}},
-		replacement: Replacement{From: "/d/a/restoring", Aside: "/d/a/replaced"},
-	}
+	s := &swap{sim: &sim{
+		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 12)), sum: &crashCounts{},
+	}}
 	s.now, s.state = time.Unix(1_800_000_000, 0), make(map[int]string)
 	s.disk = &esetest.CrashDisk{Mem: vfs.NewMem(), Rand: s.rng}
 	s.open()
 	s.users()
 	s.deliver(2)
-	g := s.set.group("a")
-	must(t, s.disk.MkdirAll("/set", 0o700))
-	info, err := g.in.Backup(t.Context(), ese.BackupOptions{
-		Kind: ese.BackupFull, Sink: memSink{s.disk.Mem, "/set"},
-	})
-	must(t, err)
+	s.info = s.backup(ese.BackupFull, "/set")
 	s.deliver(3)
-	must(t, s.set.DismountDatabase(t.Context(), "a/a2"))
-	must(t, g.in.WaitDurable(g.in.Durable()))
-	file, _, err := ese.RestoreDatabase(t.Context(), ese.RestoreOptions{
-		Info: *info, Set: "/set", Logs: []string{"/d/a"},
-		Options: ese.Options{Dir: "/scratch", FS: s.disk.Mem, CacheBytes: 1 << 20, Rand: s.rng.Uint32},
+	return s
+}
+
+func (s *swap) backup(kind ese.BackupKind, dir string) *ese.BackupInfo {
+	s.t.Helper()
+	must(s.t, s.disk.MkdirAll(dir, 0o700))
+	info, err := s.set.group("a").in.Backup(s.t.Context(), ese.BackupOptions{
+		Kind: kind, Sink: memSink{s.disk.Mem, dir},
+	})
+	must(s.t, errors.Join(err, s.disk.Mem.SyncDir(dir)))
+	return info
+}
+
+// restore makes the restored files from the full backup and the log in a folder.
+func (s *swap) restore(log string) {
+	s.t.Helper()
+	s.tries++
+	s.replacement = Replacement{
+		From: fmt.Sprint("/d/a/restoring", s.tries), Aside: fmt.Sprint("/d/a/replaced", s.tries),
+	}
+	file, _, err := ese.RestoreDatabase(s.t.Context(), ese.RestoreOptions{
+		Info: *s.info, Set: "/set", Logs: []string{log},
+		Options: ese.Options{
+			Dir: fmt.Sprint("/scratch", s.tries), FS: s.disk.Mem, CacheBytes: 1 << 20,
+			Rand: s.rng.Uint32,
+		},
 	}, "a2.edb")
-	must(t, err)
-	must(t, s.disk.MkdirAll(s.replacement.From, 0o700))
+	must(s.t, err)
+	must(s.t, s.disk.MkdirAll(s.replacement.From, 0o700))
 	for _, ext := range []string{".stm", ".edb"} {
-		must(t, s.disk.Mem.Rename(beside(file, ext), s.replacement.From+"/a2"+ext))
+		must(s.t, s.disk.Mem.Rename(beside(file, ext), s.replacement.From+"/a2"+ext))
 	}
 	for _, dir := range []string{s.replacement.From, "/d/a"} {
-		must(t, s.disk.Mem.SyncDir(dir))
+		must(s.t, s.disk.Mem.SyncDir(dir))
 	}
-	s.old, s.fresh = s.signature(swapAt), s.signature(s.replacement.From+"/a2.edb")
-	if s.old == s.fresh {
-		t.Fatal("the restored database cannot be told from the other one")
-	}
+}
+
+func newSwap(t *testing.T, seed uint64) *swap {
+	t.Helper()
+	s := backedUp(t, seed)
+	must(t, s.set.DismountDatabase(t.Context(), "a/a2"))
+	in := s.set.group("a").in
+	must(t, in.WaitDurable(in.Durable()))
+	s.restore("/d/a")
 	return s
+}
+
+// newLost is a server that has lost a/a2 in a crash, with a transaction open in it, and goes on.
+func newLost(t *testing.T, seed uint64) *swap {
+	t.Helper()
+	s := backedUp(t, seed)
+	in := s.set.group("a").in
+	tx := in.Begin()
+	for _, db := range in.Databases() {
+		_, err := tx.WriteStream(db, []byte("never committed"))
+		must(t, err)
+	}
+	s.deliver(1)
+	mem := s.disk.CrashClone(s.rng)
+	s.kill()
+	s.disk = &esetest.CrashDisk{Mem: mem, Rand: s.rng}
+	for _, ext := range []string{".edb", ".stm", ".dw", ".jfm"} {
+		must(t, mem.Remove(beside(swapAt, ext)))
+	}
+	must(t, mem.SyncDir("/d/a"))
+	s.open()
+	if lost := s.set.group("a").in.Lost(); len(lost) != 1 {
+		t.Fatalf("lost are %v", lost)
+	}
+	s.deliver(1)
+	return s
+}
+
+// messages compares the mailboxes with what was sent.
+func (s *swap) messages(cut int) {
+	s.t.Helper()
+	for i, id := range s.ids {
+		m, err := s.set.Mailbox(id)
+		must(s.t, err)
+		f, err := m.Folder("INBOX")
+		must(s.t, err)
+		if f.Messages != s.mails {
+			s.t.Fatalf("cut %d: u%d has %d messages, not %d", cut, i, f.Messages, s.mails)
+		}
+	}
 }
 
 func must(t *testing.T, err error) {
@@ -117,17 +179,19 @@ func (s *swap) deliver(n int) {
 	}
 }
 
-// signature is that in the header of a database file; "" where there is none.
-func (s *swap) signature(path string) string {
-	f, err := s.disk.Mem.OpenFile(path, os.O_RDONLY, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return ""
+// swapped tells whether the old file has gone aside, and makes sure that it has not when the new one
+// is still where it was made.
+func (s *swap) swapped() bool {
+	s.t.Helper()
+	there := func(name string) bool {
+		_, err := s.disk.Mem.Stat(name)
+		return err == nil
 	}
-	must(s.t, err)
-	b := make([]byte, 28)
-	_, err = f.ReadAt(b, 24)
-	must(s.t, errors.Join(err, f.Close()))
-	return string(b)
+	aside, waits := there(s.replacement.Aside+"/a2.edb"), there(s.replacement.From+"/a2.edb")
+	if !there(swapAt) || aside == waits {
+		s.t.Fatalf("in place %v, aside %v, waits %v", there(swapAt), aside, waits)
+	}
+	return aside
 }
 
 // TestReplaceCut cuts the power at every single write, sync and rename of the swap that ends a
@@ -182,31 +246,82 @@ func replaceCut(t *testing.T, seed uint64, n int, online bool) (done, fresh bool
 		s.disk.Left, s.disk.Cut = 0, s.disk.CrashClone(s.rng)
 	}
 	s.reopen()
-	got := s.signature(swapAt)
-	if got != s.old && got != s.fresh {
-		t.Fatalf("cut %d: neither the old nor the restored database is in place", n)
-	}
-	fresh = got == s.fresh
+	fresh = s.swapped()
 	if answered && !fresh {
 		t.Fatalf("cut %d: the restored database was there, and is not any more", n)
-	}
-	if fresh && s.signature(s.replacement.Aside+"/a2.edb") != s.old {
-		t.Fatalf("cut %d: the old database is not aside", n)
 	}
 	if r, _ := s.set.record("a/a2"); r.Replaced != nil {
 		t.Fatalf("cut %d: groups.json still speaks of the swap", n)
 	}
 	s.deliver(1)
-	for i, id := range s.ids {
-		m, err := s.set.Mailbox(id)
-		must(t, err)
-		f, err := m.Folder("INBOX")
-		must(t, err)
-		if f.Messages != s.mails {
-			t.Fatalf("cut %d: u%d has %d messages, not %d", n, i, f.Messages, s.mails)
-		}
-	}
+	s.messages(n)
 	must(t, s.set.Close())
 	esetest.Check(t, s.disk.Mem, swapAt)
 	return done, fresh
+}
+
+// TestReplaceLostCut cuts the power on the way back of a database that was lost, while its group serves.
+// It is there with all mail, or lost as before and restored again from the same backup. In the end it is
+// lost once more, and comes from that backup a last time.
+func TestReplaceLostCut(t *testing.T) {
+	lost, back := 0, 0
+	for n := 1; ; n += 1 + n/15 {
+		done, was := replaceLostCut(t, n)
+		if done {
+			t.Logf("%d cuts left it lost, after %d it was back", lost, back)
+			break
+		}
+		if was {
+			lost++
+		} else {
+			back++
+		}
+	}
+	if lost < 5 || back < 5 {
+		t.Errorf("lost %d times, back %d times: too few to tell", lost, back)
+	}
+}
+
+func replaceLostCut(t *testing.T, n int) (done, lost bool) {
+	s := newLost(t, uint64(n))
+	s.comeBack(n)
+	done = s.disk.Cut == nil
+	if !done {
+		s.kill()
+		s.disk = &esetest.CrashDisk{Mem: s.disk.Cut, Rand: s.rng}
+		s.open()
+		if lost = len(s.set.group("a").in.Lost()) == 1; lost {
+			s.comeBack(0)
+		}
+	}
+	s.disk.Left = 0
+	s.mountAll()
+	s.deliver(2)
+	s.messages(n)
+
+	mem := s.disk.CrashClone(s.rng)
+	s.kill()
+	s.disk = &esetest.CrashDisk{Mem: mem, Rand: s.rng}
+	for _, ext := range []string{".edb", ".stm", ".dw", ".jfm"} {
+		must(t, mem.Remove(beside(swapAt, ext)))
+	}
+	must(t, mem.SyncDir("/d/a"))
+	s.restore("/d/a")
+	must(t, replaceOffline(s.disk, "/d", "a/a2", s.replacement))
+	s.open()
+	s.deliver(1)
+	s.messages(n)
+	must(t, s.set.Close())
+	esetest.Check(t, s.disk.Mem, swapAt)
+	return done, lost
+}
+
+// comeBack restores the lost database while the group serves, with a cut at event n.
+func (s *swap) comeBack(n int) {
+	s.t.Helper()
+	dir := fmt.Sprint("/log", s.tries)
+	s.backup(ese.BackupLog, dir)
+	s.restore(dir)
+	s.disk.Left = n
+	must(s.t, s.set.ReplaceDatabase(s.t.Context(), "a/a2", s.replacement))
 }
