@@ -57,7 +57,8 @@
 //     (Options.AcceptLoss): exactly what was committed before is there then, on a new log stream.
 //
 //  12. A database whose file is missing (Options.IgnoreMissing) keeps its number and all log until it is
-//     there again, or restored: it comes to the end of the log, less what was open in the crash.
+//     there again, or restored: it comes to the end of the log, less what was open in the crash. That is
+//     taken back in the group's own log, so that every older backup leads on from it.
 //
 // Limits: rows of 3,478 bytes at 8 KiB pages without their long values (15,746 at 32 KiB); index
 // keys of 2,000 bytes (1,000 at 4 KiB); long values under 2 GiB; six databases.

@@ -11,7 +11,8 @@ import (
 // A database whose file is missing when its group is recovered is lost, with Options.IgnoreMissing:
 // the others go on. It stays in the checkpoint with its number, which nobody else gets, and no log is
 // removed, so that both ways back stay open: the file is there again when the group is opened next, and
-// redo begins where its header says; or RestoreDatabase brings one of a backup to the end of the log.
+// redo begins where its header says; or RestoreDatabase brings one of a backup to the end of the log, and
+// the recovery of the group, or SettleLost while it is open, does the rest.
 // A transaction that had changes of it and was taken back in the others gets no end in the log, so that
 // either of them takes its changes back there too.
 

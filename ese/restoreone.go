@@ -112,7 +112,7 @@ func (in *Instance) redoTo(gens []wal.GenInfo, name string, low uint32) error {
 func (db *Database) handOver(r *redo.Redo, end LogPos, low uint32) error {
 	in := db.in
 	log := wal.NewFetcher(in.o.FS, in.o.LogDir, in.o.Base)
-	open, err := redo.Changed(log.At, r.All(), db.id)
+	open, _, err := redo.Changed(log.At, r.All(), db.id)
 	if err = errors.Join(err, log.Close()); err != nil {
 		return err
 	}

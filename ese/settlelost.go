@@ -76,7 +76,7 @@ func (in *Instance) settleLost(ctx context.Context, name, file string) error {
 	case !restored(&h):
 		return fmt.Errorf("%s: %w", file, ErrNotOfLoss)
 	}
-	open, err := in.openIn(id, &h)
+	open, bytes, err := in.openIn(id, &h)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (in *Instance) settleLost(ctx context.Context, name, file string) error {
 	if err != nil {
 		return errors.Join(err, db.closeFiles())
 	}
-	return db.settle(open)
+	return db.settle(open, bytes)
 }
 
 // refuseOlder refuses a clean file when the database was open after that, as far as the log tells.
@@ -147,14 +147,14 @@ func (in *Instance) settledAt(id logrec.DBID) LogPos {
 }
 
 // openIn reads the log from where the header says to its end, and returns the transactions with changes of
-// the lost database that are not taken back. A record behind the end of redo says that the
-// database was there again meanwhile.
-func (in *Instance) openIn(id logrec.DBID, h *header) ([]*redo.Loser, error) {
+// the lost database that are not taken back, with the log that this may need. A record behind the end
+// of redo says that the database was there again meanwhile.
+func (in *Instance) openIn(id logrec.DBID, h *header) (open []*redo.Loser, bytes int64, err error) {
 	if err := in.log.Roll(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var r redo.Redo
-	err := in.log.Each(h.MinRequired, func(rec wal.Record) error {
+	err = in.log.Each(h.MinRequired, func(rec wal.Record) error {
 		if rec.Pos >= h.CurrentBackup.Mark {
 			if yes, err := redo.Concerns(rec, id); yes || err != nil {
 				return errors.Join(ErrNotOfLoss, err)
@@ -163,7 +163,7 @@ func (in *Instance) openIn(id logrec.DBID, h *header) ([]*redo.Loser, error) {
 		return r.Follow(rec)
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	return redo.Changed(in.log.ReadAt, r.All(), id)
 }
@@ -187,9 +187,13 @@ func (in *Instance) awaitNumbers(ctx context.Context, open []*redo.Loser) error 
 }
 
 // settle takes back what is open and lets the files go. On an error they are of no use any more.
-func (db *Database) settle(open []*redo.Loser) error {
+func (db *Database) settle(open []*redo.Loser, bytes int64) error {
 	in := db.in
-	err := in.undoIn(db, open)
+	err := in.log.SetAside(bytes)
+	if err == nil {
+		err = in.undoIn(db, open)
+		in.log.GiveBack(bytes)
+	}
 	if err == nil {
 		err = db.stream.WriteAll()
 	}

@@ -50,6 +50,8 @@ type oneRestore struct {
 	group  bool   // the group is mounted
 	named  bool   // groups.json may name what lies in the work folder
 	lock   io.Closer
+	// working is the lock of the work folder.
+	working io.Closer
 }
 
 // restoreDatabase restores one database in place.
@@ -109,7 +111,7 @@ func findOne(cfg, all *Config, o RestoreOptions) (*oneRestore, error) {
 		return nil, err
 	}
 	o.Group = g.Name
-	now := time.Now().UTC().Format("20060102T150405.000Z")
+	now := time.Now().UTC().Format(restoringTime)
 	x := &oneRestore{
 		restore: &restore{o: o, cfg: cfg, g: g}, place: storage.MakePlace(g.Name, name), stamp: now,
 	}
@@ -121,7 +123,7 @@ func findOne(cfg, all *Config, o RestoreOptions) (*oneRestore, error) {
 	}
 	x.engine = g.Databases[i]
 	x.at = g.path(x.engine)
-	x.work = filepath.Join(filepath.Dir(x.at), "restoring-"+now)
+	x.work = filepath.Join(filepath.Dir(x.at), restoringPrefix+now)
 	return x, nil
 }
 
@@ -146,6 +148,9 @@ func runningServer(ctx context.Context, cfg *Config) (Admin, error) {
 // their place stay.
 func (x *oneRestore) end() error {
 	err := x.clear()
+	if x.working != nil {
+		err = errors.Join(err, x.working.Close())
+	}
 	if !x.named {
 		err = errors.Join(err, os.RemoveAll(x.work))
 	}
@@ -167,7 +172,7 @@ func (x *oneRestore) make(ctx context.Context) error {
 	if err := x.state(ctx); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(x.replacement().From, 0o700); err != nil {
+	if err := x.begin(); err != nil {
 		return err
 	}
 	stream, err := x.liveLogs(ctx)

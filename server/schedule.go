@@ -148,7 +148,7 @@ func (c *Core) scheduleGroup(ctx context.Context, g *storage.Group) {
 	}
 	of, stream := n.of(g.Name(), c.backups.first), in.LogSignature()
 	if in.NeedsFullBackup() {
-		stream = "" // a database is new, or was restored by itself
+		stream = "" // a database is new
 	}
 	kind := b.due(time.Now(), of, stream)
 	if kind != "" {

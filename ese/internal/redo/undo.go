@@ -64,11 +64,11 @@ func (u *Undoer) walkBack(l *Loser) (*walk, error) {
 	return w, nil
 }
 
-// Changed are the losers with a change of a database that is not taken back. read returns the record at
-// a position.
+// Changed are the losers with a change of a database that is not taken back, and how much log taking them
+// back may need. read returns the record at a position.
 func Changed(
 	read func(logrec.LogPos) (wal.Record, error), losers []*Loser, db logrec.DBID,
-) (list []*Loser, err error) {
+) (list []*Loser, bytes int64, err error) {
 	u := Undoer{
 		Read: read, Lost: func(id logrec.DBID) bool { return id == db },
 		Tree:     func(*logrec.NodeRec) (*btree.Tree, error) { return nil, nil },
@@ -77,13 +77,35 @@ func Changed(
 	for _, l := range losers {
 		w, err := u.walkBack(l)
 		if err != nil {
-			return nil, fmt.Errorf("transaction %d: %w", l.Tx, err)
+			return nil, 0, fmt.Errorf("transaction %d: %w", l.Tx, err)
 		}
 		if w.left {
 			list = append(list, l)
+			bytes += w.bytes + endBytes
 		}
 	}
-	return list, nil
+	return list, bytes, nil
+}
+
+// Bytes of log that are enough for the end of a transaction, for giving the pages of a tree back, and for
+// what a compensation has beside the bytes it brings back, without and with a split.
+const (
+	endBytes    = 128
+	treeBytes   = 4096
+	changeBytes = 128
+	splitBytes  = 16 << 10
+)
+
+// leave notes a change of a lost database.
+func (w *walk) leave(rec wal.Record, n *logrec.NodeRec) {
+	w.left = true
+	w.bytes += int64(len(rec.Payload)) + changeBytes
+	switch {
+	case n == nil:
+		w.bytes += treeBytes
+	case len(n.Old) > len(n.New):
+		w.bytes += int64(4*(len(n.Old)-len(n.New))) + splitBytes
+	}
 }
 
 // walk is the way back along the records of a transaction. Every record is looked at, since what a
@@ -93,6 +115,8 @@ type walk struct {
 	// back has, for each database that has compensations, the newest record that none covers.
 	back map[logrec.DBID]logrec.LogPos
 	left bool // a change of a lost database
+	// bytes is how much log taking back what was left may need.
+	bytes int64
 }
 
 // covered tells that a record has been taken back.
@@ -120,7 +144,7 @@ func (u *Undoer) step(w *walk, rec wal.Record) (logrec.LogPos, error) {
 			w.compensated(t.DB, rec.Pos, t.UndoNext)
 		case w.covered(t.DB, rec.Pos):
 		case u.Lost(t.DB):
-			w.left = true
+			w.leave(rec, nil)
 		default:
 			return t.Prev, u.undoTree(w.tx, *t)
 		}
@@ -140,7 +164,7 @@ func (u *Undoer) step(w *walk, rec wal.Record) (logrec.LogPos, error) {
 	case w.covered(n.DB, rec.Pos):
 		return n.Prev, nil
 	case u.Lost(n.DB):
-		w.left = true
+		w.leave(rec, &n)
 		return n.Prev, nil
 	}
 	// The payload's memory may be reused while pages are read; the record must last.

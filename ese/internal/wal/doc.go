@@ -15,8 +15,9 @@
 //  4. The successor of a generation is on disk, named in its folder, before End is written.
 //  5. The ring holds the bytes of at most two generations: the one that is being closed and the
 //     current one. A further roll first flushes.
-//  6. What AppendChange has set aside and AppendReserved has not yet given back fits into the
-//     rest of the current file, the prepared one and the reserve files; nothing else uses it.
+//  6. What AppendChange and SetAside have set aside and AppendReserved and GiveBack have not yet given
+//     back fits into the rest of the current file, the prepared one and the reserve files; nothing
+//     else uses it.
 //  7. Numbered files and E00.log always have a valid header; E00tmp.log may have any content.
 //
 // Lock order: prepMu, then mu. The flush leadership (flushMu with flushing) is taken with

@@ -37,6 +37,24 @@ func (l *Log) roomAfter(need int) int64 {
 	return rest + files*l.fileRoom()
 }
 
+// SetAside sets n bytes aside for who takes back what an earlier run has logged, as AppendChange does for
+// what is logged now. ErrFull when there is no space.
+func (l *Log) SetAside(n int64) error {
+	if err := l.lockFor(0, claim{reserve: n}); err != nil {
+		return err
+	}
+	l.reserved += n
+	l.mu.Unlock()
+	return nil
+}
+
+// GiveBack ends a SetAside.
+func (l *Log) GiveBack(n int64) {
+	l.mu.Lock()
+	l.reserved = max(0, l.reserved-n)
+	l.mu.Unlock()
+}
+
 // growReserve makes room for a change: the next generation, or one more reserve file.
 func (l *Log) growReserve() error {
 	l.prepMu.Lock()

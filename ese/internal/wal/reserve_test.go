@@ -3,10 +3,15 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"pillarbox/ese/internal/logrec"
 	"pillarbox/ese/vfs"
 )
 
@@ -128,6 +133,85 @@ func TestRefuse(t *testing.T) {
 		t.Errorf("reserved append: %v", err)
 	}
 	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSetAside sets log aside for what an earlier run has logged: it is there on a full disk, and more
+// than there is space for is refused.
+func TestSetAside(t *testing.T) {
+	disk := vfs.NewMem()
+	l := mustCreate(t, testOptions(disk, 1))
+	const n = 200_000
+	before := l.reserved
+	if err := l.SetAside(n); err != nil {
+		t.Fatal(err)
+	}
+	disk.SetCapacity(disk.Used())
+	if err := l.SetAside(100 * n); !errors.Is(err, ErrFull) {
+		t.Fatalf("set aside what is not there: %v", err)
+	}
+	for left := n; left > 0; left -= 4000 {
+		if _, _, err := l.AppendReserved(0, 16, make([]byte, 3900)); err != nil {
+			t.Fatalf("with %d bytes left: %v", left, err)
+		}
+	}
+	l.GiveBack(n)
+	if l.reserved != before {
+		t.Errorf("%d bytes are set aside, %d were", l.reserved, before)
+	}
+	mustFlush(t, l)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEach reads the closed generations while the log goes on.
+func TestEach(t *testing.T) {
+	disk := vfs.NewMem()
+	l := mustCreate(t, testOptions(disk, 1))
+	var want []logrec.LogPos
+	for i := range 300 {
+		pos, _, err := l.Append(16, []byte{byte(i)}, make([]byte, 900))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, pos)
+	}
+	if err := l.Roll(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.Append(16, []byte("in the current one")); err != nil {
+		t.Fatal(err)
+	}
+	from := want[100].Generation()
+	want = slices.DeleteFunc(want, func(p logrec.LogPos) bool { return p.Generation() < from })
+	var got []logrec.LogPos
+	err := l.Each(from, func(r Record) error {
+		if r.Type != 16 || len(r.Payload) != 901 || r.End <= r.Pos {
+			t.Fatalf("%+v", r)
+		}
+		got = append(got, r.Pos)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, want) || from < 2 {
+		t.Fatalf("from %d: %d records, not %d: %v", from, len(got), len(want), err)
+	}
+	if err := l.Each(from, func(Record) error { return io.EOF }); !errors.Is(err, io.EOF) {
+		t.Errorf("its error: %v", err)
+	}
+	f, err := disk.OpenFile(filepath.Join(testDir, NumberedName(l.o.Base, from)), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damage"), want[5].Offset()+30); err != nil {
+		t.Fatal(err)
+	}
+	err = l.Each(from, func(Record) error { return nil })
+	if !errors.Is(err, logrec.ErrLogCorrupt) {
+		t.Errorf("damaged: %v", err)
+	}
+	if err := errors.Join(f.Close(), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
