@@ -233,9 +233,10 @@ func (in *Instance) noteSettled(id logrec.DBID, at LogPos) {
 func (in *Instance) undoIn(db *Database, open []*redo.Loser) error {
 	in.env.Recovering.Store(true)
 	defer in.env.Recovering.Store(false)
+	lost := in.lostIDs()
 	u := &redo.Undoer{
 		Log: in.log, Read: in.log.ReadAt, NowMS: in.nowMS,
-		Lost: func(id logrec.DBID) bool { return id != db.id && in.lostID(id) },
+		Lost: func(id logrec.DBID) bool { return id != db.id && lost[id] },
 		Tree: func(rec *logrec.NodeRec) (*btree.Tree, error) {
 			if rec.DB != db.id {
 				return nil, nil
