@@ -96,6 +96,21 @@ func (d *Directory) Reopen(ctx context.Context, in *ese.Instance, db *ese.Databa
 	return d.openOwn(ctx, in, db)
 }
 
+// Found makes a database the directory's own that has none: it gets what is in memory.
+func (d *Directory) Found(ctx context.Context, in *ese.Instance, db *ese.Database) error {
+	c := &Copy{in: in}
+	if err := c.ts.open(ctx, in, db, ownTables); err != nil {
+		return fmt.Errorf("make the directory: %w", err)
+	}
+	d.changeMu.Lock()
+	defer d.changeMu.Unlock()
+	if err := c.bring(ctx, &d.image, d.version); err != nil {
+		return fmt.Errorf("make the directory: %w", err)
+	}
+	d.in, d.ts = in, c.ts
+	return nil
+}
+
 // adopt takes what was read in the place of what is in memory. changeMu is held.
 func (d *Directory) adopt(m image, v Version) {
 	var ended []GUID

@@ -37,6 +37,8 @@ type GroupInput struct {
 	Circular bool   `json:"circular,omitempty"`
 	// AcceptLoss mounts it although the newest log is lost.
 	AcceptLoss bool `json:"accept_loss,omitempty"`
+	// Anew begins it anew, empty.
+	Anew bool `json:"anew,omitempty"`
 	storage.RemoveOptions
 }
 
@@ -98,6 +100,9 @@ func (c *Core) answerGroup(ctx context.Context, op Op, in []byte) (any, error) {
 	}
 	switch op {
 	case OpGroupMount:
+		if i.Anew {
+			return GroupMounted{}, about(i.Name, g.MountAnew(ctx))
+		}
 		if !i.AcceptLoss {
 			return GroupMounted{}, about(i.Name, g.Mount(ctx))
 		}

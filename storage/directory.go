@@ -111,12 +111,14 @@ func (m *mounting) directory(ctx context.Context, d *database) error {
 		return err
 	}
 	s := m.g.set
-	if !directory.In(db) && (directory.CopyIn(db) || s.noted() > 0) {
+	switch in := directory.In(db); {
+	case !in && m.g.anew:
+		err = s.dir.Found(ctx, m.in, db)
+	case !in && (directory.CopyIn(db) || s.noted() > 0):
 		return fmt.Errorf("storage group %s: %w", m.g.name, errNotFirst)
-	}
-	if s.dir == nil {
+	case s.dir == nil:
 		s.dir, err = directory.Open(ctx, m.in, db, s.directoryOptions())
-	} else {
+	default:
 		err = s.dir.Reopen(ctx, m.in, db)
 	}
 	if err != nil {

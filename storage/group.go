@@ -25,6 +25,7 @@ type Group struct {
 
 	changeMu sync.Mutex          // one mount, dismount or move at a time
 	held     map[Place]io.Closer // see hold.go; guarded by changeMu
+	anew     bool                // it is being begun anew; guarded by changeMu
 
 	mu    sync.Mutex
 	in    *ese.Instance

@@ -143,6 +143,56 @@ func TestWithoutFirst(t *testing.T) {
 	b.await(ann, 1)
 }
 
+// The first group is lost for good, and there is no backup: it begins anew, with all accounts.
+func TestFirstAnew(t *testing.T) {
+	b := open(t, nil)
+	ann, bob := b.user("ann", "a/a1"), b.user("bob", "b/b1")
+	b.password("ann", "new")
+	b.restart()
+	if err := b.send(100, "ann", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	b.await(bob, 1)
+	if err := b.group("a").MountAnew(t.Context()); err == nil {
+		t.Error("a group that is mounted began anew")
+	}
+	b.crash()
+	disk := b.fs.FS.(*vfs.Mem)
+	if err := disk.Rename("/d/a/a1.edb", "/d/away.edb"); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	if err := b.group("a").MountAnew(t.Context()); !errors.Is(err, errRemains) {
+		t.Errorf("begun anew beside the rest of a database: %v", err)
+	}
+	if err := b.group("a").Mount(t.Context()); err == nil {
+		t.Error("the first database is made anew by a mount")
+	}
+	if err := b.set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.carry("/d/a", "/lost")
+	b.start()
+	if err := b.send(100, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.group("a").MountAnew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.await(ann, 1) // what waited; what it had is lost
+	if s := b.set.DirectoryState(); s.ReadOnly || s.Copy != "" {
+		t.Errorf("the directory: %+v", s)
+	}
+	b.user("new", "a/a2")
+	b.restart()
+	if err := b.login("ann", "new"); err != nil {
+		t.Errorf("login: %v", err)
+	}
+	if b.messages(ann) != 1 || b.messages(bob) != 1 {
+		t.Errorf("ann has %d, bob %d", b.messages(ann), b.messages(bob))
+	}
+}
+
 // A group that was away while an account changed does not bring the old state back: not by itself,
 // and not beside one that has the new one.
 func TestOldCopy(t *testing.T) {

@@ -81,7 +81,8 @@ func whole(path string) (string, error) {
 
 type groupMountCmd struct {
 	Name       string `arg:"" help:"Name of the group."`
-	AcceptLoss bool   `help:"Mount it although its newest log files are lost for good, if no database needs them: the mail in them is lost, and mail programs fetch everything anew."`
+	Anew       bool   `help:"Begin it anew, empty, if nothing of its databases and log is left and there is no backup: its mail is lost, accounts are not." xor:"how"`
+	AcceptLoss bool   `xor:"how" help:"Mount it although its newest log files are lost for good, if no database needs them: the mail in them is lost, and mail programs fetch everything anew."`
 }
 
 // Run mounts the group.
@@ -89,7 +90,7 @@ func (c *groupMountCmd) Run(e *env) error {
 	if c.AcceptLoss {
 		return c.withLoss(e)
 	}
-	return e.do(server.OpGroupMount, server.GroupInput{Name: c.Name})
+	return e.do(server.OpGroupMount, server.GroupInput{Name: c.Name, Anew: c.Anew})
 }
 
 // withLoss mounts it and says what was given up.
