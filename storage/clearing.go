@@ -70,6 +70,25 @@ func (s *Set) clear() {
 	}
 }
 
+// clearFirst moves aside what is still to go when the Set is opened, before a group is: unless another
+// server has the whole, which the mounting will tell.
+func (s *Set) clearFirst() error {
+	if len(s.reg.Clearing) == 0 {
+		return nil
+	}
+	first := newGroup(s, s.o.Groups[0])
+	lock, err := s.o.FS.Lock(filepath.Join(first.spec.Engine.Dir, first.logBase()+".lock"))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		s.o.Logger.Warn("files of what was removed are not moved aside yet", "err", err)
+		return nil // the first group's folder is not there
+	}
+	s.clear()
+	return lock.Close()
+}
+
 // refuseCleared refuses a folder whose files of before are still to go.
 func (s *Set) refuseCleared(dir string) error {
 	s.mu.Lock()

@@ -137,8 +137,12 @@ func (s *Set) RemoveDatabase(ctx context.Context, p Place, o RemoveOptions) (asi
 	}
 	st, _, err := g.parts()
 	if err == nil {
-		err = s.refuseInhabited(st, d, o)
+		err = st.Mounted(d.Engine)
 	}
+	if err != nil {
+		return "", fmt.Errorf("remove %s: %w: mount it first, so that it is seen what it holds", p, err)
+	}
+	err = s.refuseInhabited(st, d, o)
 	if err == nil {
 		err = g.dismountDatabase(ctx, d)
 	}
@@ -260,7 +264,7 @@ func (g *Group) empty(ctx context.Context, dbs []database, o RemoveOptions) erro
 		return g.close()
 	}
 	if _, _, err := g.parts(); err != nil {
-		return fmt.Errorf("what it holds cannot be looked at: %w", err)
+		return fmt.Errorf("%w: mount it first, so that it is seen what it holds", err)
 	}
 	if err := g.refuseUsed(dbs, o); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -452,4 +453,72 @@ func TestMoveOfWhatCannotBeSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.await(never, 1)
+}
+
+// Who opens a second Set on the folder moves nothing aside under the first one.
+func TestClearingIsTheServers(t *testing.T) {
+	b := open(t, nil)
+	if err := makeFolder(b.fs, "/old"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := b.fs.OpenFile("/old/x.edb", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil || f.Close() != nil {
+		t.Fatal(err)
+	}
+	err = b.set.change(func(r *registry) error {
+		r.Clearing = append(r.Clearing, clearing{"/old", "/old/removed-x", []string{"x.edb", "x.stm"}})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.set.CreateDatabase(t.Context(), "a/y", "/old"); err == nil {
+		t.Error("a database is made where files are still to go")
+	}
+	if _, err := Open(t.Context(), b.o); !errors.Is(err, ese.ErrLocked) {
+		t.Errorf("a second one: %v", err)
+	}
+	if _, err := b.fs.Stat("/old/x.edb"); err != nil {
+		t.Error(err)
+	}
+	if err := b.set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	if _, err := b.fs.Stat("/old/removed-x/x.edb"); err != nil {
+		t.Error(err)
+	}
+	if err := b.set.CreateDatabase(t.Context(), "a/y", "/old"); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is not mounted is not removed.
+func TestRemoveUnmounted(t *testing.T) {
+	b := open(t, nil)
+	b.fill()
+	if err := b.set.DismountDatabase(t.Context(), "a/x"); err != nil {
+		t.Fatal(err)
+	}
+	g, err := b.set.Group("c")
+	if err == nil {
+		err = g.Dismount()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"a/x": b.removeDatabase("a/x", RemoveOptions{RecoverableToo: true}),
+		"c":   b.removeGroup("c", RemoveOptions{RecoverableToo: true}),
+	} {
+		if !errors.Is(err, store.ErrUnmounted) || !strings.Contains(err.Error(), "mount it first") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := errors.Join(g.Mount(t.Context()), b.set.MountDatabase(t.Context(), "a/x")); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.places()) != 6 {
+		t.Errorf("%v are left", b.places())
+	}
 }

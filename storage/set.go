@@ -128,7 +128,9 @@ func Open(ctx context.Context, o Options) (*Set, error) {
 	if s.reg, err = loadRegistry(o.FS, s.registryPath()); err != nil {
 		return nil, err
 	}
-	s.clear()
+	if err := s.clearFirst(); err != nil {
+		return nil, err
+	}
 	for i := range o.Groups {
 		s.groups = append(s.groups, newGroup(s, o.Groups[i]))
 	}
