@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,6 +44,8 @@ type writerIDs struct {
 	IDs []string `json:"ids,omitempty"`
 	// Next is in the archive already, or is about to be.
 	Next string `json:"next,omitempty"`
+	// Places are the archives that the ids are in.
+	Places map[string]string `json:"places,omitempty"`
 }
 
 func newOwners(dir string) *archiveOwners {
@@ -132,12 +136,29 @@ func (o *archiveOwners) next(stream, old string) (id string, err error) {
 	return id, err
 }
 
-// settled notes that id has taken the place of old.
-func (o *archiveOwners) settled(stream, old, id string) error {
+// settled notes that id has taken the place of old in an archive.
+func (o *archiveOwners) settled(stream, old, id, place string) error {
 	return o.change(stream, func(w *writerIDs) {
-		w.IDs = slices.DeleteFunc(w.IDs, func(x string) bool { return x == old || x == id })
-		w.IDs, w.Next = append(w.IDs, id), ""
+		gone := func(x string) bool { return x == old || x == id || w.Places[x] == place }
+		w.IDs = append(slices.DeleteFunc(w.IDs, gone), id)
+		w.Next = ""
+		if w.Places == nil {
+			w.Places = make(map[string]string)
+		}
+		maps.DeleteFunc(w.Places, func(x, _ string) bool { return gone(x) })
+		w.Places[id] = place
 	})
+}
+
+// wrote tells whether this server has written a stream into an archive.
+func (o *archiveOwners) wrote(stream, place string) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all, err := o.load()
+	if err != nil || all[stream] == nil {
+		return false, err
+	}
+	return slices.Contains(slices.Collect(maps.Values(all[stream].Places)), place), nil
 }
 
 // errOtherWriter: the log stream has another writer in the archive.
@@ -148,6 +169,17 @@ func otherWriter(place, group string, w *archive.Owner) error {
 		fmt.Errorf("%w %s: %s", errOtherWriter, place, w),
 		"if that one is gone, or is this server before it was moved: pillarbox archive claim " + group +
 			"; else give this one an archive of its own in the config, and make a full backup",
+	}
+}
+
+// errArchiveEmpty: who writes the archive stands nowhere, though it was this server.
+var errArchiveEmpty = errors.New("the archive does not have any more what this server has put there")
+
+func (a *archiver) emptied() error {
+	return &advisedError{
+		fmt.Errorf("archive %s: %w", a.g.Archive, errArchiveEmpty),
+		"look whether its disk is mounted; if it was emptied on purpose: pillarbox archive claim " + a.g.Name +
+			", and make a full backup",
 	}
 }
 
@@ -172,6 +204,11 @@ func (a *archiver) claim(ctx context.Context, force bool) (before *archive.Owner
 	} else if !mine && !force {
 		return nil, otherWriter(a.g.Archive, a.g.Name, before)
 	}
+	if before == nil && !force {
+		if wrote, err := o.wrote(stream, a.g.Archive); err != nil || wrote {
+			return nil, cmp.Or(err, a.emptied())
+		}
+	}
 	if force {
 		a.c.refused.Delete(a.g.Name)
 	}
@@ -192,7 +229,7 @@ func (a *archiver) claim(ctx context.Context, force bool) (before *archive.Owner
 		Since: time.Now().UTC().Truncate(time.Second),
 	})
 	if err == nil {
-		err = o.settled(stream, old, id)
+		err = o.settled(stream, old, id, a.g.Archive)
 	}
 	if err != nil {
 		return nil, err
@@ -238,9 +275,8 @@ func (a *archiver) stillOurs(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case now == nil: // somebody has removed it
-		_, err := a.claim(ctx, false)
-		return err
+	case now == nil:
+		return a.emptied()
 	case now.ID == a.id:
 		return nil
 	}

@@ -152,8 +152,8 @@ func TestCopyThatIsFirst(t *testing.T) {
 	closeCores(t, c, d)
 }
 
-// A server that moved to another machine, or lost its ids, takes its archive over when it is told to; one
-// of an older version, which has no owner, by itself.
+// A server that moved to another machine, or lost its ids, takes its archive over when it is told to, and so
+// does one whose archive was emptied.
 func TestArchiveIsClaimed(t *testing.T) {
 	cfg, _ := backedUp(t)
 	cfg.Groups[0].Archive = t.TempDir()
@@ -181,13 +181,19 @@ func TestArchiveIsClaimed(t *testing.T) {
 	addUser(t, c, "later@pillarbox.test")
 	step(t, a) // it sees that it was claimed
 	mustArchive(t, c)
-	// Nobody has it: an older version, or somebody removed the file while the server ran.
+	// Somebody emptied the archive, or its disk is not mounted: while the server ran, and when it starts.
 	folder := archive.FolderOf(a.in.LogSignature())
 	if err := a.stream.Store.Remove(t.Context(), folder, "owner.json"); err != nil {
 		t.Fatal(err)
 	}
 	addUser(t, c, "latest@pillarbox.test")
-	step(t, a)
+	refusedClone(t, "emptied", a.step(t.Context()), errArchiveEmpty, "disk is mounted")
+	_, err = archives(t, c)
+	refusedClone(t, "emptied, at the start", err, errArchiveEmpty, "archive claim store")
+	if err := c.Do(t.Context(), OpArchiveClaim, Name{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	a = mustArchive(t, c)
 	if o, err := a.stream.Owner(t.Context()); err != nil || o == nil || o.ID != a.id {
 		t.Errorf("owner %v, %v", o, err)
 	}
