@@ -205,27 +205,23 @@ func (s *Set) mountAll(ctx context.Context) error {
 		}
 		s.notMounted(s.groups[0], first)
 	}
-	why, again := s.mountEach(ctx, s.groups[1:])
+	again, why := s.mountEach(ctx, s.groups[1:])
 	if s.dir != nil && len(again) > 0 {
-		why, _ = s.mountEach(ctx, again)
-	}
-	if s.dir == nil {
-		return fmt.Errorf("%w; and no other storage group can stand in for it: %w", first, why)
+		_, err := s.mountEach(ctx, again)
+		why = errors.Join(why, err)
 	}
 	if errors.Is(why, ese.ErrLocked) {
 		return why // another server has the whole
 	}
-	for _, g := range again {
-		if err := g.Err(); err != nil {
-			s.notMounted(g, err)
-		}
+	if s.dir == nil {
+		return fmt.Errorf("%w; and no other storage group can stand in for it: %w", first, why)
 	}
 	return nil
 }
 
 // mountEach mounts groups but the first. Those whose copy cannot stand in come again when there is a
 // directory.
-func (s *Set) mountEach(ctx context.Context, groups []*Group) (why error, again []*Group) {
+func (s *Set) mountEach(ctx context.Context, groups []*Group) (again []*Group, why error) {
 	var errs []error
 	for _, g := range groups {
 		err := g.mount(ctx, g.name == s.o.AcceptLoss)
@@ -237,7 +233,7 @@ func (s *Set) mountEach(ctx context.Context, groups []*Group) (why error, again 
 			s.notMounted(g, err)
 		}
 	}
-	return errors.Join(errs...), again
+	return again, errors.Join(errs...)
 }
 
 func (s *Set) notMounted(g *Group, err error) {
