@@ -334,6 +334,9 @@ func (p *lossPlan) eachHeader(fn func(name string, h *dbheader.Header) error) er
 			p.known[n] = true
 		}
 	}
+	for _, n := range o.Databases {
+		p.known[n] = true
+	}
 	in := Instance{o: *o}
 	for _, name := range slices.Sorted(maps.Keys(p.known)) {
 		h, err := o.readHeader(in.dbPath(name))

@@ -392,3 +392,43 @@ func TestAcceptLossCut(t *testing.T) {
 		t.Errorf("%d before the note, %d behind it: too few to tell", before, during)
 	}
 }
+
+// Lost log is not given up against a database that neither checkpoint nor log nor folder tell of, but
+// the options do.
+func TestLossOfDatabaseElsewhere(t *testing.T) {
+	const name = "/elsewhere/b.edb"
+	mem, rng := vfs.NewMem(), rand.New(rand.NewPCG(1, 1))
+	o := twoOptions(mem, rng)
+	o.LogKeep = 1
+	must(t, mem.MkdirAll("/elsewhere", 0o700))
+	in, err := ese.Open(o)
+	must(t, err)
+	_, tb, c, err := numbers(in, name)
+	must(t, err)
+	for i := range int64(3000) {
+		must(t, insertNumber(in, tb, c, i))
+		if i%10 == 0 {
+			must(t, in.Step(2))
+		}
+		if i%100 == 0 && i < 2000 {
+			must(t, in.Step(4))
+		}
+	}
+	for range 50 {
+		must(t, in.Step(2))
+	}
+	mem = mem.CrashClone(rng)
+	_ = in.Kill()
+	if _, err := mem.Stat("/data/E0000000001.log"); err == nil {
+		t.Fatal("the log tells of its making")
+	}
+	must(t, errors.Join(mem.Remove("/data/E00.chk"), mem.Remove("/data/E00.log")))
+	o.FS, o.AcceptLoss, o.Databases = mem, true, []string{name}
+	in, err = ese.Open(o)
+	if err == nil {
+		err = in.Close()
+	}
+	if !errors.Is(err, ese.ErrNeedsLostLog) {
+		t.Errorf("with the log lost that %s needs: %v", name, err)
+	}
+}

@@ -90,6 +90,9 @@ func (o *Options) requiredLog(sign logrec.Signature) (low, high uint32) {
 			names[n] = true
 		}
 	}
+	for _, n := range o.Databases {
+		names[n] = true
+	}
 	checkpoint := low != 0
 	for n := range names {
 		h, err := o.readHeader(in.dbPath(n))

@@ -102,7 +102,17 @@ func (g *Group) replace(d *database) error {
 		return g.set.edit(d.place, func(r *databaseRecord) { r.Replaced = nil })
 	}
 	if _, err := x.fs.ReadDir(x.r.From); errors.Is(err, fs.ErrNotExist) {
-		return forget() // the disk was lost once more: what is missing is told by the mount
+		there, err := x.exists(x.at)
+		if err != nil {
+			return err
+		}
+		if there {
+			return forget() // it is in place, or nothing will come
+		}
+		// Perhaps the disk is not mounted. That the database is missing is told by the mount.
+		g.set.o.Logger.Warn("the restored files of a database are not there: they take their place when "+
+			"they are, or restore it again", "database", string(d.place), "from", x.r.From)
+		return nil
 	}
 	if err := makeFolder(x.fs, x.r.Aside); err != nil {
 		return err

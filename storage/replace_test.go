@@ -325,3 +325,41 @@ func (s *swap) comeBack(n int) {
 	s.disk.Left = n
 	must(s.t, s.set.ReplaceDatabase(s.t.Context(), "a/a2", s.replacement))
 }
+
+// A replacement whose files are on a disk that is not there waits for it; one that cannot come any more
+// is forgotten.
+func TestReplaceWithoutDisk(t *testing.T) {
+	s := newSwap(t, 1)
+	must(t, s.set.Close())
+	must(t, replaceOffline(s.disk, "/d", "a/a2", s.replacement))
+	away := func(from, to string) {
+		t.Helper()
+		must(t, s.disk.MkdirAll(to, 0o700))
+		for _, ext := range []string{".stm", ".edb"} {
+			must(t, s.disk.Mem.Rename(from+"/a2"+ext, to+"/a2"+ext))
+		}
+	}
+	away(s.replacement.From, "/away/new")
+	away("/d/a", "/away")
+	r := s.replacement
+	r.From = "/not/there"
+	must(t, replaceOffline(s.disk, "/d", "a/a2", r))
+	s.open()
+	if d, _ := s.set.record("a/a2"); d.Replaced == nil {
+		t.Fatal("the replacement is forgotten while its disk is away")
+	}
+	away("/away/new", "/not/there")
+	must(t, s.set.MountDatabase(t.Context(), "a/a2"))
+	s.deliver(1)
+	s.messages(0)
+	must(t, s.set.Close())
+	r.From = "/nowhere"
+	must(t, replaceOffline(s.disk, "/d", "a/a2", r))
+	s.open()
+	if d, _ := s.set.record("a/a2"); d.Replaced != nil {
+		t.Error("the replacement is kept although the database is in its place")
+	}
+	s.messages(0)
+	must(t, s.set.Close())
+	esetest.Check(t, s.disk.Mem, swapAt)
+}
