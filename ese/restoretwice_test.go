@@ -332,13 +332,13 @@ func (w *twice) beside() (end func()) {
 	w.t.Helper()
 	_, ta, ca, err := numbers(w.in, "a.edb")
 	must(w.t, err)
-	txs := make(map[int64]*ese.Tx)
+	txs, inserted := make(map[int64]*ese.Tx), make(map[int64]bool)
 	for range 1 + w.rng.IntN(200) {
 		tx, n := w.in.Begin(), w.nextA
 		w.nextA++
 		if w.rng.IntN(8) == 0 {
 			must(w.t, tx.Insert(ta.NewRow().Set(ca, ese.Int(n))))
-			w.trying[n] = true
+			inserted[n] = true
 		}
 		txs[n] = tx
 	}
@@ -346,13 +346,14 @@ func (w *twice) beside() (end func()) {
 	return func() {
 		w.t.Helper()
 		for _, n := range slices.Sorted(maps.Keys(txs)) {
-			if w.trying[n] && w.rng.IntN(2) == 0 {
+			if inserted[n] && w.rng.IntN(2) == 0 {
+				w.trying[n] = true
 				_, err := txs[n].Commit()
 				must(w.t, err)
+				delete(w.trying, n)
 				w.acked[n] = true
 			}
 			must(w.t, txs[n].Rollback())
-			delete(w.trying, n)
 		}
 	}
 }
