@@ -212,14 +212,18 @@ func plant(t *testing.T, root string, m mutant, text string) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	cmd := exec.Command("go", "test", "./ese", "-run", "^TestCrash$", "-timeout", "20m", "-args", "-seeds", *seeds)
+	cmd := exec.Command("go", "test", "./ese", "-run", "^TestCrash$", "-timeout", "60m", "-args", "-seeds", *seeds)
 	cmd.Dir = dir
-	out, err := program.Run(t, 30*time.Minute, cmd)
+	out, err := program.Run(t, 65*time.Minute, cmd)
 	if strings.Contains(out, "build failed") || strings.Contains(out, "setup failed") {
 		t.Fatalf("does not build:\n%s", out)
 	}
 	if err == nil {
 		t.Errorf("survived %s seeds", *seeds)
+		return
+	}
+	if strings.Contains(out, "panic: test timed out") {
+		t.Errorf("no answer in the time there is: the machine is too busy, or the seeds are too many")
 		return
 	}
 	line := ""
