@@ -315,6 +315,16 @@ func TestLogWaitsForTheStore(t *testing.T) {
 			t.Fatalf("generations %v stay for nothing", closedHere(t, cfg))
 		}
 		time.Sleep(50 * time.Millisecond)
+		if i%40 != 39 {
+			continue
+		}
+		// What was above the checkpoint when the last backup was confirmed goes with the next one.
+		if _, err := Backup(t.Context(), c, BackupOptions{Kind: "incremental", To: sets}); err != nil {
+			t.Fatal(err)
+		}
+		if a = c.archive(t.Context(), g, a); a == nil {
+			t.Fatal("not archived")
+		}
 	}
 	if s, err = c.status(); err != nil || s.Archives[0].Reason != "" || s.Archives[0].Files != 0 {
 		t.Errorf("state: %+v, %v", s.Archives, err)
