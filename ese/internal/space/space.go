@@ -145,7 +145,7 @@ func (s *Manager) Alloc(m *btree.Mtr, t *btree.Tree, near page.No) (page.No, err
 		if no != 0 || err != nil {
 			return no, err
 		}
-		last, n, err := s.getExtent(m, d.parent, growth(d.owned))
+		last, n, err := s.getExtent(m, d.parent, growth(m, d.owned))
 		if err != nil {
 			return 0, err
 		}
@@ -156,7 +156,13 @@ func (s *Manager) Alloc(m *btree.Mtr, t *btree.Tree, near page.No) (page.No, err
 	return 0, fmt.Errorf("tree at page %d of %s: no page after a new extent", t.Root, s.file.Name)
 }
 
-func growth(owned int) int { return min(max(owned/4, minTreeGrowth), maxTreeGrowth) }
+// growth is how many pages a tree takes at a time. A rollback takes few: a full disk has not many.
+func growth(m *btree.Mtr, owned int) int {
+	if m.Undo {
+		return treePages
+	}
+	return min(max(owned/4, minTreeGrowth), maxTreeGrowth)
+}
 
 // take removes one page from the available extents: the first at or after near. 0 when
 // there is none.
@@ -212,7 +218,7 @@ func (s *Manager) getExtent(m *btree.Mtr, root page.No, want int) (last page.No,
 		}
 		return s.getExtent(m, root, want)
 	}
-	last, n, err = s.getExtent(m, d.parent, max(want, growth(d.owned)))
+	last, n, err = s.getExtent(m, d.parent, max(want, growth(m, d.owned)))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -295,8 +301,8 @@ func (s *Manager) lengthen(m *btree.Mtr, was page.No, want int) (page.No, error)
 	if s.file.Grow(end+sparePages) == nil {
 		return end, nil
 	}
-	if have := s.file.Pages(); m.Undo && have >= end {
-		return have, nil
+	if m.Undo && s.file.Pages() >= end {
+		return end, nil // the rest is for others that must roll back
 	}
 	return 0, err
 }

@@ -464,6 +464,54 @@ func TestSpaceRefused(t *testing.T) {
 	l.check()
 }
 
+// TestRollbackOnFullDisk: what rollbacks need on a full disk comes from the spare pages, a little at a
+// time, however large the tree is; others get nothing of it.
+func TestRollbackOnFullDisk(t *testing.T) {
+	l := newLand(t)
+	large, small := l.newTree(RootPage), l.newTree(RootPage)
+	for range 900 {
+		l.alloc(large, 0)
+	}
+	l.disk.SetCapacity(l.disk.Used())
+	take := func(root page.No, undo bool) error {
+		return l.change(func(m *btree.Mtr) error {
+			m.Undo = undo
+			no, err := l.s.Alloc(m, l.trees[root].tree, 0)
+			if err == nil {
+				l.trees[root].used[no] = true
+			}
+			return err
+		})
+	}
+	use := func(root page.No) {
+		t.Helper()
+		for n := 0; ; n++ {
+			if err := take(root, false); errors.Is(err, vfs.ErrDiskFull) {
+				return
+			} else if err != nil || n > 5000 {
+				t.Fatalf("after %d pages: %v", n, err)
+			}
+		}
+	}
+	use(small)
+	use(large)
+	for n := range 24 {
+		root := []page.No{large, small}[n/treePages%2]
+		if err := take(root, true); err != nil {
+			t.Fatalf("page %d for rollbacks: %v", n, err)
+		}
+		if n%(2*treePages) == 2*treePages-1 {
+			use(large)
+			use(small)
+		}
+	}
+	l.check()
+	l.disk.SetCapacity(0)
+	l.alloc(large, 0)
+	l.check()
+	l.replay()
+}
+
 // TestMalformedSpace gives errors for roots and extents that cannot be.
 func TestMalformedSpace(t *testing.T) {
 	l := newLand(t)
