@@ -82,7 +82,7 @@ var mutants = []mutant{
 		"case now >= c.after || now == c.before && c.after-c.before > 3:",
 	},
 	{
-		"losers are not undone", "ese/recover.go",
+		"losers are not undone", "ese/undo.go",
 		"if len(losers) == 0 {", "if true {",
 	},
 	{
