@@ -15,7 +15,8 @@ var ErrReadOnly = errors.New("accounts, aliases and domains cannot be changed no
 
 // errNotNoted: a change is durable, but Options.Note failed.
 var errNotNoted = errors.New("it is changed, but whether the copies of the directory have it could " +
-	"not be noted: without the first storage group the server may not start")
+	"not be noted: without the first storage group the server may not start; look at the disk of the data " +
+	"folder, the server tries again by itself")
 
 // Writable is nil when the directory can be changed, else ErrReadOnly.
 func (d *Directory) Writable() error {

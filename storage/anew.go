@@ -8,7 +8,8 @@ import (
 )
 
 // errRemains: not everything of a group is gone.
-var errRemains = errors.New("something of the storage group is left")
+var errRemains = errors.New("something of the storage group is left: mount it or restore it (pillarbox " +
+	"group mount, pillarbox restore --group), or move what is left elsewhere first")
 
 // MountAnew begins a group anew, empty, whose databases and log are gone for good. If it is the first
 // one, it gets the directory that is in memory: no account is lost.
