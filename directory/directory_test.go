@@ -258,6 +258,7 @@ func TestWatch(t *testing.T) {
 	b := newBed(t, cheap())
 	ctx := t.Context()
 	b.must(b.AddDomain(ctx, "x.test"))
+	b.addUser("postmaster@x.test", "secret") // the first is the administrator, whom nobody removes
 	for name, change := range map[string]func(addr string) error{
 		"password": func(a string) error { return b.SetPassword(ctx, a, Secret{Password: "new"}) },
 		"disabled": func(a string) error { return b.SetDisabled(ctx, a, true) },
