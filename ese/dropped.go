@@ -160,7 +160,7 @@ func (tx *Tx) freeListed(db *Database, d *droppedTree) error {
 		Tx: tx.v.ID, Prev: tx.v.Last, CLR: true, DB: db.id, Obj: d.obj, Root: d.root, Parent: d.parent,
 	}, false)
 	if err == nil {
-		tx.v.Last = pos
+		tx.v.Last = max(tx.v.Last, pos)
 	}
 	return err
 }

@@ -64,7 +64,7 @@ func (in *Instance) recover(gens []wal.GenInfo) error {
 	}
 	in.recovery = RecoveryStats{
 		From: from, To: end.Pos, Applied: r.Applied, Skipped: r.Skipped,
-		Undone: len(r.All()), Torn: in.recovery.Torn, Took: time.Since(began),
+		Undone: r.Open(), Torn: in.recovery.Torn, Took: time.Since(began),
 	}
 	// With nothing to replay a database that is still attached tells that the end was not clean.
 	if in.replayed || in.recovery.Torn > 0 || len(in.databases()) > 0 {

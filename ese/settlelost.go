@@ -250,6 +250,9 @@ func (in *Instance) undoIn(db *Database, open []*redo.Loser) error {
 			return in.freeTree(rec, true)
 		},
 	}
+	if err := u.Resume(open); err != nil {
+		return err
+	}
 	return u.Undo(open)
 }
 

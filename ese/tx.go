@@ -279,7 +279,7 @@ func (tx *Tx) unmake(rec logrec.TreeRec) error {
 	clr.CLR, clr.UndoNext, clr.Prev = true, rec.Prev, tx.v.Last
 	pos, err := tx.in.freeTree(&clr, true)
 	if err == nil {
-		tx.v.Last = pos
+		tx.v.Last = max(tx.v.Last, pos)
 		tx.in.trees.Delete(version.MakeTreeID(rec.DB, uint32(rec.Obj)))
 	}
 	return err

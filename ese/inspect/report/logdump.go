@@ -165,7 +165,7 @@ func recordName(t logrec.Type) string {
 		logrec.TypeNode: "Node", logrec.TypeMacro: "Macro", logrec.TypeCommit: "Commit",
 		logrec.TypeRollback: "Rollback", logrec.TypeStream: "Stream", logrec.TypeCreateDB: "CreateDB",
 		logrec.TypeAttach: "AttachDB", logrec.TypeDetach: "DetachDB", logrec.TypeTerm: "Term",
-		logrec.TypeDelta: "Delta",
+		logrec.TypeLeft: "Left", logrec.TypeDelta: "Delta",
 	}
 	if n := names[t]; n != "" {
 		return n

@@ -7,7 +7,7 @@ import (
 	"pillarbox/ese/internal/page"
 )
 
-// CommitRec is the payload of TypeCommit and TypeRollback.
+// CommitRec is the payload of TypeCommit, TypeRollback and TypeLeft.
 type CommitRec struct {
 	Tx   TxID
 	Prev LogPos

@@ -26,6 +26,7 @@ const (
 	TypeAttach   Type = 22 // a database is attached
 	TypeDetach   Type = 23 // a database is detached clean
 	TypeTerm     Type = 24 // clean end of the instance
+	TypeLeft     Type = 25 // a transaction is undone but for databases that are lost
 	TypeDelta    Type = 32 // as TypeNode: a number added to in place, or its compensation
 
 	TypeReservedSchema      Type = 33 // online schema change

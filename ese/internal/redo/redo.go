@@ -35,7 +35,16 @@ type Loser struct {
 	Tx    logrec.TxID
 	First logrec.LogPos
 	Last  logrec.LogPos
+	// Cut tells that it has records before those that were read. No checkpoint passes a transaction
+	// that is open, so it was left for the sake of a database that was lost.
+	Cut bool
+	// LeftAt is the newest record of it when the log last said so; 0 where it does not.
+	LeftAt logrec.LogPos
 }
+
+// Settled tells that no database that is there has a change of it: those that were lost and came back
+// had the log read from its beginning.
+func (l *Loser) Settled() bool { return l.Cut && l.LeftAt != 0 }
 
 // Delete is a deletion met in the log: its node may be cleaned up after recovery.
 type Delete struct {
@@ -58,8 +67,8 @@ type Redo struct {
 	Workers int
 
 	Losers map[logrec.TxID]*Loser
-	// Left are losers whose number a later transaction has: they were left open for the sake of a
-	// database that was lost.
+	// Left are losers that were left open for the sake of a database that was lost: a later
+	// transaction may have the number.
 	Left    []*Loser
 	MaxTx   logrec.TxID
 	TimeMS  int64 // of the last commit
@@ -152,14 +161,18 @@ func (r *Redo) record(rec wal.Record) error {
 		return r.node(rec)
 	case logrec.TypeMacro:
 		return r.macro(rec)
-	case logrec.TypeCommit, logrec.TypeRollback:
+	case logrec.TypeCommit, logrec.TypeRollback, logrec.TypeLeft:
 		var c logrec.CommitRec
 		if err := c.Decode(rec.Payload); err != nil {
 			return err
 		}
 		r.MaxTx = max(r.MaxTx, c.Tx)
 		r.TimeMS = max(r.TimeMS, c.TimeMS)
-		r.ended(c)
+		if rec.Type == logrec.TypeLeft {
+			r.left(c, rec.Pos)
+		} else {
+			r.ended(c)
+		}
 		return nil
 	case logrec.TypeStream:
 		var s logrec.StreamRec
@@ -203,7 +216,7 @@ func (r *Redo) Follow(rec wal.Record) error {
 		if t != nil {
 			r.seen(t.Tx, t.Prev, rec.Pos)
 		}
-	case logrec.TypeCommit, logrec.TypeRollback:
+	case logrec.TypeCommit, logrec.TypeRollback, logrec.TypeLeft:
 		return r.record(rec)
 	}
 	return nil
@@ -234,7 +247,8 @@ func Concerns(rec wal.Record, db logrec.DBID) (yes bool, err error) {
 	return false, nil
 }
 
-// ended notes the end of a transaction.
+// ended notes the end of a transaction. That of one that changed nothing names no record: another one
+// may be open that was left with the number.
 func (r *Redo) ended(c logrec.CommitRec) {
 	for i, l := range r.Left {
 		if l.Tx == c.Tx && l.Last == c.Prev {
@@ -242,7 +256,20 @@ func (r *Redo) ended(c logrec.CommitRec) {
 			return
 		}
 	}
-	delete(r.Losers, c.Tx)
+	if c.Prev != 0 {
+		delete(r.Losers, c.Tx)
+	}
+}
+
+// left notes that a transaction is left for the sake of a database that was lost.
+func (r *Redo) left(c logrec.CommitRec, pos logrec.LogPos) {
+	for _, l := range append(slices.Clone(r.Left), r.Losers[c.Tx]) {
+		if l != nil && l.Tx == c.Tx && l.Last == c.Prev {
+			l.LeftAt = c.Prev
+			return
+		}
+	}
+	r.Left = append(r.Left, &Loser{Tx: c.Tx, First: pos, Last: c.Prev, Cut: true, LeftAt: c.Prev})
 }
 
 // All are the transactions without an end.
@@ -252,6 +279,16 @@ func (r *Redo) All() []*Loser {
 		list = append(list, l)
 	}
 	return list
+}
+
+// Open is how many of them may have something to be taken back.
+func (r *Redo) Open() (n int) {
+	for _, l := range r.All() {
+		if !l.Settled() {
+			n++
+		}
+	}
+	return n
 }
 
 // seen notes a record of a transaction. prev is the one before it.
@@ -269,7 +306,7 @@ func (r *Redo) seen(tx logrec.TxID, prev, pos logrec.LogPos) {
 		l = nil
 	}
 	if l == nil {
-		l = &Loser{Tx: tx, First: pos}
+		l = &Loser{Tx: tx, First: pos, Cut: prev != 0}
 		r.Losers[tx] = l
 	}
 	l.Last = pos

@@ -39,12 +39,42 @@ func (u *Undoer) Undo(losers []*Loser) error {
 }
 
 func (u *Undoer) undoOne(l *Loser) error {
-	w, err := u.walkBack(l)
-	if err != nil || w.left {
-		return err
+	if l.Settled() {
+		return u.leaveOpen(l, l.Last)
 	}
-	c := logrec.CommitRec{Tx: w.tx.ID, Prev: w.tx.Last, TimeMS: u.NowMS()}
-	_, _, err = u.Log.AppendReserved(0, logrec.TypeRollback, c.Append(nil))
+	w, err := u.walkBack(l)
+	switch {
+	case err != nil:
+		return err
+	case w.left:
+		return u.leaveOpen(l, w.tx.Last)
+	}
+	return u.append(logrec.TypeRollback, w.tx.ID, w.tx.Last)
+}
+
+// leaveOpen logs that all is taken back that can be, last being the newest record: redo from a later
+// checkpoint, which may pass the first ones, needs to know.
+func (u *Undoer) leaveOpen(l *Loser, last logrec.LogPos) error {
+	if l.LeftAt == last {
+		return nil
+	}
+	return u.append(logrec.TypeLeft, l.Tx, last)
+}
+
+// Resume logs that losers which were left are gone on with. Who reads the log up to a moment on the way
+// has not got the database, and perhaps not the first records.
+func (u *Undoer) Resume(losers []*Loser) error {
+	for _, l := range losers {
+		if err := u.append(logrec.TypeLeft, l.Tx, l.Last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *Undoer) append(typ logrec.Type, tx logrec.TxID, last logrec.LogPos) error {
+	c := logrec.CommitRec{Tx: tx, Prev: last, TimeMS: u.NowMS()}
+	_, _, err := u.Log.AppendReserved(0, typ, c.Append(nil))
 	return err
 }
 
@@ -75,6 +105,9 @@ func Changed(
 		FreeTree: func(*logrec.TreeRec) (logrec.LogPos, error) { return 0, nil },
 	}
 	for _, l := range losers {
+		if l.Settled() {
+			continue
+		}
 		w, err := u.walkBack(l)
 		if err != nil {
 			return nil, 0, fmt.Errorf("transaction %d: %w", l.Tx, err)
