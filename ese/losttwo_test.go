@@ -140,7 +140,9 @@ func (w *trio) folder(name string) string {
 func (w *trio) backup(kind ese.BackupKind) (string, *ese.BackupInfo) {
 	w.t.Helper()
 	dir := w.folder(string(kind))
-	info, err := w.in.Backup(w.t.Context(), ese.BackupOptions{Kind: kind, Sink: folderSink{w.mem, dir}})
+	info, err := w.in.Backup(w.t.Context(), ese.BackupOptions{
+		Kind: kind, Sink: folderSink{w.mem, dir},
+	})
 	must(w.t, err)
 	return dir, info
 }
@@ -160,9 +162,9 @@ func (w *trio) restoreOne(name, set string, info *ese.BackupInfo, log string) st
 // place puts a restored file where the group looks for it.
 func (w *trio) place(mem *vfs.Mem, file string) {
 	w.t.Helper()
-	to := "/data/" + filepath.Base(file)
+	from := strings.TrimSuffix(file, ".edb")
 	for _, ext := range []string{".stm", ".edb"} {
-		must(w.t, mem.Rename(strings.TrimSuffix(file, ".edb")+ext, strings.TrimSuffix(to, ".edb")+ext))
+		must(w.t, mem.Rename(from+ext, "/data/"+filepath.Base(from)+ext))
 	}
 	must(w.t, mem.SyncDir("/data"))
 }
@@ -215,7 +217,9 @@ func (w *trio) committed() map[string][]int64 {
 }
 
 // whole restores a set elsewhere, with the log up to a position, and compares.
-func (w *trio) whole(set string, info *ese.BackupInfo, log []string, pos ese.LogPos, want map[string][]int64) {
+func (w *trio) whole(
+	set string, info *ese.BackupInfo, log []string, pos ese.LogPos, want map[string][]int64,
+) {
 	w.t.Helper()
 	dir := w.folder("whole")
 	o := ese.Options{Dir: dir, FS: w.mem, CacheBytes: 256 << 10, IgnoreMissing: true}
@@ -272,8 +276,8 @@ func (w *trio) everyForm(set string, info *ese.BackupInfo) {
 }
 
 // TestLostTwo loses two databases of three in a crash, with transactions open in all of them. Full
-// backups are made while both are lost, and at once when each has come back: every one of them can be
-// restored, as a whole, with the log of since, to moments on the way, and for single databases.
+// backups are made while both are lost, and at once when each has come back: every one of them can
+// be restored, as a whole, with the log of since, to moments on the way, and for single databases.
 func TestLostTwo(t *testing.T) {
 	for seed := range uint64(16) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { lostTwo(t, seed) })
@@ -282,7 +286,8 @@ func TestLostTwo(t *testing.T) {
 
 func lostTwo(t *testing.T, seed uint64) {
 	w := &trio{
-		t: t, rng: rand.New(rand.NewPCG(seed, 93)), mem: vfs.NewMem(), rows: make(map[string][]int64),
+		t: t, rng: rand.New(rand.NewPCG(seed, 93)), mem: vfs.NewMem(),
+		rows: make(map[string][]int64),
 	}
 	all := []string{"a.edb", "b.edb", "c.edb"}
 	w.open()

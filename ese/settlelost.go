@@ -13,20 +13,21 @@ import (
 	"pillarbox/ese/internal/wal"
 )
 
-// A lost database comes back to a group that is open in two steps. SettleLost opens the restored file
-// where it lies, under the number that the log knows it by, and takes back what was open when it was
-// lost, in the group's log. Then the file is clean and takes its place, and OpenDatabase logs the
-// detachment of the old number and attaches it. Until then the database stays lost: whatever a
-// crash leaves, a file that is whole lies in its place or none, and it can be restored again over
-// the log that has grown.
+// A lost database comes back to a group that is open in two steps. SettleLost opens the restored
+// file where it lies, under the number that the log knows it by, and takes back what was open when
+// it was lost, in the group's log. Then the file is clean and takes its place, and OpenDatabase
+// logs the detachment of the old number and attaches it. Until then the database stays lost:
+// whatever a crash leaves, a file that is whole lies in its place or none, and it can be restored
+// again over the log that has grown.
 
 // ErrNotOfLoss: the file is not that of the database at the end of the log.
 var ErrNotOfLoss = errors.New("the file is not that of the database at the end of its group's log: " +
 	"restore it again")
 
-// SettleLost makes a file of RestoreDatabase clean that is to take the place of a lost database. Where
-// the database is not lost there is nothing to do: the file is clean. It waits for the end of a backup;
-// while it works none begins and no other database is opened.
+// SettleLost makes a file of RestoreDatabase clean that is to take the place of a lost database.
+// Where the database is not lost there is nothing to do: the file is clean. It waits for the end of
+// a backup, and of transactions with the numbers of those that are to be taken back, as long as ctx
+// lets (ErrBackupRunning, ErrInUse); while it works no backup begins and no other database is opened.
 func (in *Instance) SettleLost(ctx context.Context, name, file string) error {
 	if err := in.awaitBackup(ctx); err != nil {
 		return fmt.Errorf("settle database %s: %w", name, err)
@@ -49,7 +50,7 @@ func (in *Instance) awaitBackup(ctx context.Context) error {
 	for !in.backupMu.TryLock() {
 		select {
 		case <-ctx.Done():
-			return ErrBackupRunning
+			return fmt.Errorf("%w (%w)", ErrBackupRunning, context.Cause(ctx))
 		case <-in.closing.Done():
 			return ErrClosed
 		case <-time.After(detachTick):
@@ -146,9 +147,9 @@ func (in *Instance) settledAt(id logrec.DBID) LogPos {
 	return in.settled[id]
 }
 
-// openIn reads the log from where the header says to its end, and returns the transactions with changes of
-// the lost database that are not taken back, with the log that this may need. A record behind the end
-// of redo says that the database was there again meanwhile.
+// openIn reads the log from where the header says to its end, and returns the transactions with
+// changes of the lost database that are not taken back, with the log that this may need. A record
+// behind the end of redo says that the database was there again meanwhile.
 func (in *Instance) openIn(id logrec.DBID, h *header) (open []*redo.Loser, bytes int64, err error) {
 	if err := in.log.Roll(); err != nil {
 		return nil, 0, err
@@ -168,15 +169,15 @@ func (in *Instance) openIn(id logrec.DBID, h *header) (open []*redo.Loser, bytes
 	return redo.Changed(in.log.ReadAt, r.All(), id)
 }
 
-// awaitNumbers waits until no running transaction has the number of one of the losers, whose records
-// would be taken for its own.
+// awaitNumbers waits until no running transaction has the number of one of the losers, whose
+// records would be taken for its own.
 func (in *Instance) awaitNumbers(ctx context.Context, open []*redo.Loser) error {
 	for _, l := range open {
 		in.versions.SetNextID(l.Tx + 1)
 		for in.versions.Running(l.Tx) {
 			select {
 			case <-ctx.Done():
-				return ErrInUse
+				return fmt.Errorf("%w (%w)", ErrInUse, context.Cause(ctx))
 			case <-in.closing.Done():
 				return ErrClosed
 			case <-time.After(detachTick):
@@ -256,8 +257,8 @@ func (in *Instance) undoIn(db *Database, open []*redo.Loser) error {
 	return u.Undo(open)
 }
 
-// takeBack logs that a lost database is detached, now that its settled file lies in its place, so that
-// it can be attached again. The checkpoint forgets the old number first. What else lies there
+// takeBack logs that a lost database is detached, now that its settled file lies in its place, so
+// that it can be attached again. The checkpoint forgets the old number first. What else lies there
 // attach judges, but for a file that was closed before the loss: redo has to meet that.
 func (in *Instance) takeBack(name, path string) error {
 	id, a := in.lostAs(name)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"time"
 
+	"pillarbox/ese"
 	"pillarbox/ese/vfs"
 )
 
@@ -25,23 +27,12 @@ var ErrMounted = errors.New("the database is mounted")
 // groups.json names them there is no way back: what an error or a crash interrupts goes on at the next
 // mount.
 func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error {
-	g, d, err := s.database(p)
+	g, d, err := s.settled(ctx, p, r)
 	if err != nil {
-		return err
+		return fmt.Errorf("replace %s: %w", p, err)
 	}
 	defer g.changeMu.Unlock()
-	in, ierr := g.Instance()
-	if ierr == nil {
-		for _, db := range in.Databases() {
-			if db.Name() == d.Engine {
-				return fmt.Errorf("replace %s: %w", p, ErrMounted)
-			}
-		}
-		err = in.SettleLost(ctx, d.Engine, filepath.Join(r.From, filepath.Base(g.path(d))))
-		if err != nil {
-			return fmt.Errorf("replace %s: %w", p, err)
-		}
-	}
+	_, ierr := g.Instance()
 	err = s.edit(p, func(x *databaseRecord) { x.Replaced, x.Dismounted = &r, false })
 	if err == nil {
 		d.Replaced, d.Dismounted = &r, false
@@ -58,6 +49,55 @@ func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error
 		return fmt.Errorf("mount %s: %w", p, err)
 	}
 	return nil
+}
+
+// settleTime is how long a group waits at a time for a backup, and is free then.
+const settleTime = time.Second
+
+// settled finds a database with its group, which it locks, once the restored files are as they have to
+// be. A backup that is running is waited for as long as ctx lets, while others may use the group.
+func (s *Set) settled(ctx context.Context, p Place, r Replacement) (*Group, *database, error) {
+	for first := true; ; first = false {
+		g, d, err := s.database(p)
+		if err != nil {
+			return nil, nil, err
+		}
+		err = g.settle(ctx, d, r)
+		if err == nil {
+			return g, d, nil
+		}
+		g.changeMu.Unlock()
+		if !errors.Is(err, ese.ErrBackupRunning) && !errors.Is(err, ese.ErrInUse) {
+			return nil, nil, err
+		}
+		if first {
+			s.o.Logger.Info("a restored database waits for the end of a backup, or of a transaction",
+				"database", string(p), "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, err
+		case <-s.ctx.Done():
+			return nil, nil, err
+		case <-time.After(settleTime):
+		}
+	}
+}
+
+// settle makes the restored files of a database clean where its group is mounted. changeMu is held.
+func (g *Group) settle(ctx context.Context, d *database, r Replacement) error {
+	in, err := g.Instance()
+	if err != nil {
+		return nil //nolint:nilerr // recovery will do it
+	}
+	for _, db := range in.Databases() {
+		if db.Name() == d.Engine {
+			return ErrMounted
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	return in.SettleLost(ctx, d.Engine, filepath.Join(r.From, filepath.Base(g.path(d))))
 }
 
 // Replace is ReplaceDatabase while no server runs: the files take their place when the group is

@@ -10,9 +10,9 @@
 //  1. Applying a record twice is the same as applying it once.
 //  2. No order between pages is assumed.
 //  3. A compensation is never undone; it names the record to be undone next.
-//  4. What a compensation covers counts for its own database alone. A transaction with changes of a lost
-//     database has no end in the log until that is there again. The log says so (TypeLeft): a redo that does not
-//     see its first records leaves it alone.
+//  4. What a compensation covers counts for its own database alone. A transaction with changes of a
+//     lost database has no end in the log until that is there again. The log says so (TypeLeft): a
+//     redo that does not see its first records leaves it alone.
 //  5. All changes of a page are made by one goroutine in the order of the log; creation,
 //     attachment and detachment wait for all changes before them, and end before those after.
 //

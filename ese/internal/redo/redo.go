@@ -42,8 +42,8 @@ type Loser struct {
 	LeftAt logrec.LogPos
 }
 
-// Settled tells that no database that is there has a change of it: those that were lost and came back
-// had the log read from its beginning.
+// Settled tells that no database that is there has a change of it: those that were lost and came
+// back had the log read from its beginning.
 func (l *Loser) Settled() bool { return l.Cut && l.LeftAt != 0 }
 
 // Delete is a deletion met in the log: its node may be cleaned up after recovery.
@@ -247,8 +247,8 @@ func Concerns(rec wal.Record, db logrec.DBID) (yes bool, err error) {
 	return false, nil
 }
 
-// ended notes the end of a transaction. That of one that changed nothing names no record: another one
-// may be open that was left with the number.
+// ended notes the end of a transaction. That of one that changed nothing names no record: another
+// one may be open that was left with the number.
 func (r *Redo) ended(c logrec.CommitRec) {
 	for i, l := range r.Left {
 		if l.Tx == c.Tx && l.Last == c.Prev {

@@ -20,8 +20,8 @@ type Undoer struct {
 	Tree func(rec *logrec.NodeRec) (*btree.Tree, error)
 	// FreeTree gives a tree's pages back and logs rec with it. It returns the position.
 	FreeTree func(rec *logrec.TreeRec) (logrec.LogPos, error)
-	// Lost tells that a database is not there but may come back: what a transaction did to it is left,
-	// and so is the transaction's end, for the redo that has the database.
+	// Lost tells that a database is not there but may come back: what a transaction did to it is
+	// left, and so is the transaction's end, for the redo that has the database.
 	Lost  func(db logrec.DBID) bool
 	NowMS func() int64
 }
@@ -52,8 +52,8 @@ func (u *Undoer) undoOne(l *Loser) error {
 	return u.append(logrec.TypeRollback, w.tx.ID, w.tx.Last)
 }
 
-// leaveOpen logs that all is taken back that can be, last being the newest record: redo from a later
-// checkpoint, which may pass the first ones, needs to know.
+// leaveOpen logs that all is taken back that can be, last being the newest record: redo from a
+// later checkpoint, which may pass the first ones, needs to know.
 func (u *Undoer) leaveOpen(l *Loser, last logrec.LogPos) error {
 	if l.LeftAt == last {
 		return nil
@@ -61,8 +61,8 @@ func (u *Undoer) leaveOpen(l *Loser, last logrec.LogPos) error {
 	return u.append(logrec.TypeLeft, l.Tx, last)
 }
 
-// Resume logs that losers which were left are gone on with. Who reads the log up to a moment on the way
-// has not got the database, and perhaps not the first records.
+// Resume logs that losers which were left are gone on with. Who reads the log up to a moment on the
+// way has not got the database, and perhaps not the first records.
 func (u *Undoer) Resume(losers []*Loser) error {
 	for _, l := range losers {
 		if err := u.append(logrec.TypeLeft, l.Tx, l.Last); err != nil {
@@ -94,8 +94,8 @@ func (u *Undoer) walkBack(l *Loser) (*walk, error) {
 	return w, nil
 }
 
-// Changed are the losers with a change of a database that is not taken back, and how much log taking them
-// back may need. read returns the record at a position.
+// Changed are the losers with a change of a database that is not taken back, and how much log
+// taking them back may need. read returns the record at a position.
 func Changed(
 	read func(logrec.LogPos) (wal.Record, error), losers []*Loser, db logrec.DBID,
 ) (list []*Loser, bytes int64, err error) {
@@ -120,8 +120,8 @@ func Changed(
 	return list, bytes, nil
 }
 
-// Bytes of log that are enough for the end of a transaction, for giving the pages of a tree back, and for
-// what a compensation has beside the bytes it brings back, without and with a split.
+// Bytes of log that are enough for the end of a transaction, for giving the pages of a tree back,
+// and for what a compensation has beside the bytes it brings back, without and with a split.
 const (
 	endBytes    = 128
 	treeBytes   = 4096
@@ -142,7 +142,8 @@ func (w *walk) leave(rec wal.Record, n *logrec.NodeRec) {
 }
 
 // walk is the way back along the records of a transaction. Every record is looked at, since what a
-// compensation says holds for its own database: another one may not have been there when it was made.
+// compensation says holds for its own database: another one may not have been there when it was
+// made.
 type walk struct {
 	tx *version.Tx
 	// back has, for each database that has compensations, the newest record that none covers.
