@@ -162,8 +162,12 @@ func (r *dataReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// drain reads to the end of the message, or of the connection.
+// drain reads to the end of the message, or of the connection. What is lost is not waited for again: a
+// client that went silent would have twice the time.
 func (r *dataReader) drain() {
+	if errors.As(r.check.err, new(*lost)) {
+		return
+	}
 	var sink [4096]byte
 	for r.state != lineEnd {
 		if _, err := r.advance(sink[:]); err != nil {
@@ -482,8 +486,11 @@ func (r *chunkReader) newline() {
 	r.out = r.room[:]
 }
 
-// skip reads the rest of the chunk.
+// skip reads the rest of the chunk, unless the connection is lost already.
 func (r *chunkReader) skip() error {
+	if errors.As(r.check.err, new(*lost)) {
+		return r.check.err
+	}
 	n, err := io.CopyN(io.Discard, r.c.br, r.left)
 	r.left -= n
 	if err != nil {
