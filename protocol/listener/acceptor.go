@@ -118,8 +118,9 @@ func (a *Acceptor) accept(nc net.Conn) {
 		return
 	}
 	if refusal != "" {
-		// Fits into any socket's buffer: the accept loop does not wait for a client.
-		_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		// Fits into any socket's buffer: the accept loop does not wait for a client. The limit is for the
+		// case that it does not, and long, since a machine that is busy may pass it before the write begins.
+		_ = nc.SetWriteDeadline(time.Now().Add(5 * time.Second))
 		_, _ = nc.Write([]byte(refusal))
 	}
 	_ = nc.Close()

@@ -77,7 +77,7 @@ func TestLimits(t *testing.T) {
 			dial(t, addr, "here")
 			dial(t, addr, "full")
 			_ = first.Close() // its place is free soon
-			for range 500 {
+			for range 3000 {
 				if a.connections() < 2 {
 					break
 				}
