@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,14 +22,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"pillarbox": main})
 }
 
-// TestScripts runs the verbs as a person would. Each script has a free range of ports at $BASE.
+// TestScripts runs the verbs as a person would. Each script has ports of its own at $BASE.
 func TestScripts(t *testing.T) {
+	var ports ports
 	testscript.Run(t, testscript.Params{
 		Dir: "../../test/scripts",
 		Setup: func(e *testscript.Env) error {
-			base, err := freeBase()
+			base, err := ports.base()
 			e.Setenv("BASE", strconv.Itoa(base))
-			for _, p := range []int{25, 80, 110, 143, 443, 465, 587, 993, 995} {
+			for _, p := range services() {
 				e.Setenv(fmt.Sprintf("P%d", p), strconv.Itoa(base+p))
 			}
 			return err
@@ -40,26 +43,38 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freeBase finds a base port whose nine ports nobody has at the moment.
-func freeBase() (int, error) {
-	for range 100 {
+// services are the ports of a server above its base.
+func services() []int { return []int{25, 80, 110, 143, 443, 465, 587, 993, 995} }
+
+// ports gives each script its own. That nobody listens at the moment is not enough: the servers of a script
+// come and go, and another script that begins meanwhile would take what it comes back to.
+type ports struct {
+	mu    sync.Mutex
+	given map[int]bool
+}
+
+// base finds a base whose ports no script was given and nobody has at the moment.
+func (p *ports) base() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.given == nil {
+		p.given = make(map[int]bool)
+	}
+	for range 1000 {
 		base := 26000 + rand.IntN(5700) // below the ports of outgoing connections
-		free := true
-		for _, p := range []int{25, 80, 110, 143, 443, 465, 587, 993, 995} {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+p))
-			if err != nil {
-				free = false
-				break
+		if !slices.ContainsFunc(services(), func(n int) bool { return p.given[base+n] || !free(base+n) }) {
+			for _, n := range services() {
+				p.given[base+n] = true
 			}
-			if err := l.Close(); err != nil {
-				return 0, err
-			}
-		}
-		if free {
 			return base, nil
 		}
 	}
 	return 0, fmt.Errorf("no free ports")
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	return err == nil && l.Close() == nil
 }
 
 // waitReady waits until the server of the script answers.
@@ -68,7 +83,7 @@ func waitReady(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: ready")
 	}
 	url := "http://127.0.0.1:" + ts.Getenv("P80") + "/healthz"
-	for start := time.Now(); time.Since(start) < 30*time.Second; time.Sleep(50 * time.Millisecond) {
+	for start := time.Now(); time.Since(start) < 2*time.Minute; time.Sleep(50 * time.Millisecond) {
 		res, err := http.Get(url)
 		if err != nil {
 			continue
