@@ -34,7 +34,7 @@ func TestSyncBefore250(t *testing.T) {
 	s.start()
 	defer s.stop()
 	trace := filepath.Join(t.TempDir(), "trace")
-	tr, err := program.Start(2*time.Minute, exec.Command(strace, "-f", "-y", "-tt", "-s", "64",
+	tr, err := program.Start(program.Lifetime(t), exec.Command(strace, "-f", "-y", "-tt", "-s", "64",
 		"-e", "trace=fdatasync,fsync,write,read", "-o", trace, "-p", strconv.Itoa(s.run.Pid())))
 	if err != nil {
 		t.Fatal(err)
@@ -49,17 +49,30 @@ func TestSyncBefore250(t *testing.T) {
 	}
 }
 
-// waitTraced waits until the kernel says that somebody traces the process.
+// waitTraced waits until the kernel says that somebody traces the process, with all its threads.
 func waitTraced(t *testing.T, pid int) {
-	for range 200 {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err == nil && !strings.Contains(string(b), "TracerPid:\t0\n") {
-			time.Sleep(300 * time.Millisecond) // its other threads follow
+	t.Helper()
+	for range 3000 {
+		if traced(pid) {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatal("strace did not attach")
+}
+
+func traced(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, name := range threads {
+		b, err := os.ReadFile(name)
+		if err != nil || strings.Contains(string(b), "TracerPid:\t0\n") {
+			return false
+		}
+	}
+	return true
 }
 
 func sendTwenty(t *testing.T, port int) {
@@ -68,7 +81,7 @@ func sendTwenty(t *testing.T, port int) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	r := bufio.NewReader(c)
 	say := func(want, text string) {
 		t.Helper()
