@@ -21,7 +21,7 @@ func TestCorpora(t *testing.T) {
 	}
 	s := startServer(t, newMem(), Options{})
 	c := s.dial(t)
-	_ = c.conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.conn.SetDeadline(time.Now().Add(8 * time.Minute))
 	c.login()
 	c.do("s", "SELECT INBOX")
 	kept, refused := 0, 0

@@ -46,7 +46,7 @@ func TestCommandMemory(t *testing.T) {
 
 	holder.send(strings.Repeat("x", 60_000) + "\r\n")
 	holder.until("a ")
-	for range 500 {
+	for range 3000 {
 		if s.budget.used.Load() == 0 {
 			break
 		}
@@ -58,7 +58,7 @@ func TestCommandMemory(t *testing.T) {
 	other.send("c CREATE {60000}\r\n")
 	other.until("+")
 	_ = other.conn.Close() // one that goes in the middle gives back what it held
-	for range 500 {
+	for range 3000 {
 		if s.budget.used.Load() == 0 {
 			return
 		}

@@ -71,7 +71,7 @@ func (s *testServer) dial(t testing.TB) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(2 * time.Minute))
 	c := &client{t, nc, bufio.NewReader(nc)}
 	return c
 }
@@ -83,7 +83,7 @@ func (s *testServer) dialTLS(t testing.TB) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &client{t, nc, bufio.NewReaderSize(nc, 16)}
 }
 
@@ -333,7 +333,7 @@ func shutdown(t *testing.T, s *testServer, idle, waiting *client) {
 	idle.do("s", "SELECT INBOX")
 	idle.send("i IDLE\r\n")
 	idle.until("+ ")
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Fatal(err)

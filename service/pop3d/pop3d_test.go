@@ -155,7 +155,7 @@ func TestSession(t *testing.T) {
 		S: -ERR [AUTH]`)
 	// A lost connection removes nothing (RFC 1939 6); QUIT does.
 	_ = held.Close()
-	for range 100 {
+	for range 3000 {
 		if m, err := p.store.OpenMailbox(context.Background(), p.bob); err != nil {
 			t.Fatal(err)
 		} else if d, err := m.Maildrop(); err == nil {
