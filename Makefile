@@ -21,7 +21,7 @@ run: build
 	exec bin/pillarbox quickstart
 
 test:
-	$(GO) test -timeout 10m $(PKGS)
+	$(GO) test -timeout 20m $(PKGS)
 
 # The linters are pinned in tools/go.mod; nothing is installed.
 check:

@@ -19,7 +19,7 @@ import (
 func (s *site) archived(t *testing.T) {
 	t.Helper()
 	said := ""
-	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
+	for limit := time.Now().Add(2 * time.Minute); time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
 		said = s.verb(t, "status")
 		_, line, _ := strings.Cut(said, "Archived:")
 		line, _, _ = strings.Cut(line, "\n")

@@ -77,7 +77,7 @@ func (s *site) serves(when string) {
 func (s *site) settles(idle int) {
 	s.t.Helper()
 	const few = 8 // log files prepared ahead, and the like
-	for limit := time.Now().Add(8 * time.Second); s.files() > idle+few; {
+	for limit := time.Now().Add(time.Minute); s.files() > idle+few; {
 		if time.Now().After(limit) {
 			s.t.Fatalf("%d files are open, %d at the beginning: sessions leak", s.files(), idle)
 		}
@@ -85,10 +85,10 @@ func (s *site) settles(idle int) {
 	}
 }
 
-// gone reads until the connection ends; more than a minute of silence fails the test.
+// gone reads until the connection ends; more than a minute of it fails the test.
 func (w *wire) gone(t *testing.T) string {
 	t.Helper()
-	_ = w.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = w.nc.SetReadDeadline(time.Now().Add(time.Minute))
 	b, err := io.ReadAll(w.r)
 	if ne, ok := err.(net.Error); ok && ne.Timeout() {
 		t.Errorf("the session stays open; it said %.200q", b)
@@ -279,7 +279,7 @@ func wrongPasswords(t *testing.T, s *site) {
 	close(stop)
 	wg.Wait()
 	t.Logf("%d wrong passwords; bob waited %v at most", tries, worst)
-	if worst > 3*time.Second {
+	if worst > quick {
 		t.Errorf("bob waited %v for his login", worst)
 	}
 	s.login("alice").close() // on loopback a stranger cannot lock her out
@@ -400,10 +400,15 @@ func judge(t *testing.T, s *site, text, item, has string) {
 			t.Errorf("%.40q: %v", text, err)
 		}
 	}
-	if d := time.Since(begun); d > 10*time.Second {
+	// Of this size all is done in seconds; what grows with the square of it takes hours.
+	if d := time.Since(begun); d > time.Minute {
 		t.Errorf("%.40q took %v", text, d)
 	}
 }
+
+// quick is the limit for what takes a tenth of a second here: beyond all that a busy machine or a disk that
+// stalls makes of it, and short of what waits for a client's time-out.
+const quick = 20 * time.Second
 
 // literalBombs announces literals that no server can hold.
 func literalBombs(t *testing.T, s *site) {
@@ -426,7 +431,9 @@ func literalBombs(t *testing.T, s *site) {
 			w.close()
 		}
 	}
-	if grown := s.proc("VmRSS") - before; grown > 32<<10 {
+	grown := s.proc("VmRSS") - before
+	t.Logf("announced literals cost %d KiB", grown)
+	if grown > 32<<10 {
 		t.Errorf("announced literals cost %d MiB", grown>>10)
 	}
 }
@@ -469,7 +476,7 @@ func manyParentheses(t *testing.T, s *site) {
 	if _, err := w.imap("LIST \"\" \""+strings.Repeat("*a", 100)+"b\"", nil); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(begun); d > 2*time.Second {
+	if d := time.Since(begun); d > quick { // a careless one takes longer than the world is old
 		t.Errorf("LIST took %v", d)
 	}
 }

@@ -137,7 +137,7 @@ func damagedSites(t *testing.T) (dirty, clean *site, want []string) {
 // is by its name.
 func (s *site) waitForLogs() {
 	s.t.Helper()
-	for range 500 {
+	for range 6000 {
 		_, err := os.Stat(filepath.Join(s.dir, "store", "E00.log"))
 		_, terr := os.Stat(filepath.Join(s.dir, "store", "E00tmp.log"))
 		if err == nil && terr == nil {

@@ -23,11 +23,11 @@ type wire struct {
 }
 
 func dial(port int) (*wire, error) {
-	nc, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 5*time.Second)
+	nc, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Minute)
 	if err != nil {
 		return nil, err
 	}
-	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetDeadline(time.Now().Add(3 * time.Minute))
 	return &wire{nc, bufio.NewReaderSize(nc, 1<<16)}, nil
 }
 
