@@ -366,8 +366,8 @@ func TestFailureIsTold(t *testing.T) {
 }
 
 func TestRateHoldsBack(t *testing.T) {
-	p := newPace(1 << 20)
 	begin := time.Now()
+	p := newPace(1 << 20)
 	for range 4 {
 		if err := p.wait(t.Context(), 32<<10); err != nil {
 			t.Fatal(err)
