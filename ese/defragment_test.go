@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -101,6 +102,7 @@ func (m *mixed) cull(rng *rand.Rand, keep func(i, id int) bool) {
 	for id := range m.live[0] {
 		ids = append(ids, id)
 	}
+	slices.Sort(ids)
 	m.each(ids, func(tx *ese.Tx, i, id int) error {
 		if !m.live[i][id] || keep(i, id) {
 			return nil

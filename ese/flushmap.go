@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -239,7 +240,8 @@ func (db *Database) writeFlushMap(pos LogPos, end logrec.Signature) error {
 	}
 	h.sums = make([]uint32, n)
 	copy(h.sums, ff.sums)
-	for i, b := range chunks {
+	for _, i := range slices.Sorted(maps.Keys(chunks)) {
+		b := chunks[i]
 		if i >= n {
 			continue
 		}

@@ -1,6 +1,7 @@
 package ese
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -92,7 +93,8 @@ func (db *Database) eachName(want func(*tableName) bool) []string {
 	return out
 }
 
-// tables returns all tables that any transaction may see.
+// allTables returns all tables that any transaction may see, in the order of their trees, so that the
+// background takes the same way each time.
 func (db *Database) allTables() []*Table {
 	db.tableMu.RLock()
 	defer db.tableMu.RUnlock()
@@ -104,6 +106,7 @@ func (db *Database) allTables() []*Table {
 			}
 		}
 	}
+	slices.SortFunc(out, func(a, b *Table) int { return cmp.Compare(a.obj, b.obj) })
 	return out
 }
 
