@@ -1,8 +1,6 @@
 package backup
 
-import (
-	"time"
-)
+import "time"
 
 // Row is a set with databases and those whose log leads on from it without a gap.
 type Row struct {
@@ -27,22 +25,22 @@ type LogRun struct {
 // Row finds what leads on from a set with databases.
 func (s *Shelf) Row(base *Set) *Row { return s.rowWith(base, nil) }
 
-// rowWith takes log outside of sets too, where no set reaches as far.
+// rowWith takes log outside of sets too, where no set leads on.
 func (s *Shelf) rowWith(base *Set, runs []LogRun) *Row {
 	r := &Row{Base: base, High: base.Engine.High, Reaches: base.Reaches()}
 	for s.leadOn(r, runs) {
 		continue
 	}
 	for _, x := range runs {
-		if x.Begun && x.Low == r.High+1 {
-			r.Archive = true
-			r.reach(x.Reaches)
+		if x.Begun && x.Low == r.High+1 && x.Reaches.After(r.Reaches) {
+			r.Archive, r.Reaches = true, x.Reaches
 		}
 	}
 	return r
 }
 
-// leadOn adds what leads on furthest from the end of the row; false when nothing does.
+// leadOn adds the set that leads on furthest from the end of the row, or other log where none does;
+// false when nothing does.
 func (s *Shelf) leadOn(r *Row, runs []LogRun) bool {
 	var best *Set
 	for _, x := range s.Sets {
@@ -51,24 +49,20 @@ func (s *Shelf) leadOn(r *Row, runs []LogRun) bool {
 			best = x
 		}
 	}
-	high := r.High
 	if best != nil {
-		high = best.Engine.High
+		r.Logs = append(r.Logs, best)
+		r.High = best.Engine.High
+		r.reach(best.Reaches())
+		return true
 	}
 	for _, x := range runs {
-		if !x.Begun && x.Low <= r.High+1 && x.High > high {
+		if !x.Begun && x.Low <= r.High+1 && x.High > r.High {
 			r.Archive, r.High = true, x.High
 			r.reach(x.Reaches)
 			return true
 		}
 	}
-	if best == nil {
-		return false
-	}
-	r.Logs = append(r.Logs, best)
-	r.High = high
-	r.reach(best.Reaches())
-	return true
+	return false
 }
 
 // reach notes the time of a commit: they are in order.

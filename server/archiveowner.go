@@ -24,9 +24,9 @@ import (
 	"pillarbox/ese/vfs"
 )
 
-// A log stream has one writer in an archive (docs/backup.md, "One writer"). Who begins to write takes a
-// new id, notes it in archives.json, and puts it into the archive. A copy of the server has the ids of
-// when it was copied: one of the two meets an id that it does not know.
+// A log stream has one writer in an archive (docs/backup.md, "One writer"). Who begins to write
+// takes a new id, notes it in archives.json, and puts it into the archive. A copy of the server has
+// the ids of when it was copied: one of the two meets an id that it does not know.
 
 // ownersName is the file in the data folder with the ids; it is in no backup.
 const ownersName = "archives.json"
@@ -52,8 +52,8 @@ func newOwners(dir string) *archiveOwners {
 	return &archiveOwners{path: filepath.Join(dir, ownersName), machine: machineID()}
 }
 
-// machineID is a hash of what the system gives to each machine. Copies of a virtual one, and containers,
-// may share it or have none.
+// machineID is a hash of what the system gives to each machine. Copies of a virtual one, and
+// containers, may share it or have none.
 func machineID() string {
 	text, err := os.ReadFile("/etc/machine-id")
 	if err != nil || len(bytes.TrimSpace(text)) == 0 {
@@ -72,6 +72,9 @@ func (o *archiveOwners) load() (map[string]*writerIDs, error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &all)
+	}
+	if err == nil && all == nil {
+		err = errors.New("it holds nothing")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: remove it, then claim the archives anew: pillarbox archive claim",
@@ -192,8 +195,8 @@ type refusal struct {
 
 const refusedFor = 5 * time.Minute
 
-// claim makes this server the writer of its log stream. force takes the place of another one, but never
-// of log that does not lead on to this server's.
+// claim makes this server the writer of its log stream. force takes the place of another one, but
+// never of log that does not lead on to this server's.
 func (a *archiver) claim(ctx context.Context, force bool) (before *archive.Owner, err error) {
 	o, stream := a.c.owners, a.in.LogSignature()
 	if before, err = a.stream.Owner(ctx); err != nil {
@@ -323,6 +326,9 @@ func (c *Core) claimArchives(ctx context.Context, name string) (list []ClaimedAr
 		}
 		c.logger.Info("archive claimed", "group", g.Name, "archive", g.Archive, "before", x.Before)
 		list = append(list, x)
+	}
+	if len(list) == 0 && name == "" {
+		return nil, errors.New("no storage group has an archive: see archive in the config")
 	}
 	if len(list) == 0 {
 		return nil, fmt.Errorf("no storage group with an archive is called %q: there are %s", name,

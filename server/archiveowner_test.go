@@ -349,3 +349,28 @@ func TestArchiveAtTheEnd(t *testing.T) {
 		t.Errorf("the log does not say that it failed: %v", err)
 	}
 }
+
+// A file of ids that holds nothing is told, and the verb says where there is no archive at all.
+func TestOwnersOfNothing(t *testing.T) {
+	o := newOwners(t.TempDir())
+	for _, text := range []string{"null", "", "[]", "{"} {
+		if err := os.WriteFile(o.path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := o.next("stream", "")
+		if err == nil || !strings.Contains(err.Error(), "pillarbox archive claim") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	cfg, _ := backedUp(t)
+	c := visit(t, cfg)
+	err := c.Do(t.Context(), OpArchiveClaim, Name{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "no storage group has an archive") {
+		t.Errorf("without archives: %v", err)
+	}
+	err = c.Do(t.Context(), OpArchiveClaim, Name{Name: "other"}, nil)
+	if err == nil || !strings.Contains(err.Error(), `called "other": there are store`) {
+		t.Errorf("another group: %v", err)
+	}
+	closeCores(t, c)
+}

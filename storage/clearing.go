@@ -13,9 +13,9 @@ import (
 	"pillarbox/ese/vfs"
 )
 
-// What is removed is not deleted: its files go into a folder removed-TIME beside them. groups.json says
-// in one change that the database or group is gone and which files are still to go; what a crash
-// interrupts goes on when the Set is opened next.
+// What is removed is not deleted: its files go into a folder removed-TIME beside them. groups.json
+// says in one change that the database or group is gone and which files are still to go; what a
+// crash interrupts goes on when the Set is opened next.
 
 // removedPrefix begins the names of such folders.
 const removedPrefix = "removed-"
@@ -49,7 +49,8 @@ func (c *clearing) run(fsys vfs.FS) error {
 	return errors.Join(fsys.SyncDir(c.To), fsys.SyncDir(c.From))
 }
 
-// clear moves aside what is still to go. What cannot be moved is told, and tried at the next opening.
+// clear moves aside what is still to go. What cannot be moved is told, and tried at the next
+// opening.
 func (s *Set) clear() {
 	s.mu.Lock()
 	list := slices.Clone(s.reg.Clearing)
@@ -70,8 +71,8 @@ func (s *Set) clear() {
 	}
 }
 
-// clearFirst moves aside what is still to go when the Set is opened, before a group is: unless another
-// server has the whole, which the mounting will tell.
+// clearFirst moves aside what is still to go when the Set is opened, before a group is: unless
+// another server has the whole, which the mounting will tell.
 func (s *Set) clearFirst() error {
 	if len(s.reg.Clearing) == 0 {
 		return nil
@@ -153,8 +154,8 @@ func databaseNames(path string) (names []string) {
 	return names
 }
 
-// undoDatabase removes the files of a database that could not be mounted when it was made, so that it
-// can be made again. changeMu is held.
+// undoDatabase removes the files of a database that could not be mounted when it was made, so that
+// it can be made again. changeMu is held.
 func (g *Group) undoDatabase(ctx context.Context, d *database) error {
 	in, err := g.Instance()
 	if err != nil {
@@ -176,8 +177,8 @@ func (g *Group) undoDatabase(ctx context.Context, d *database) error {
 	return nil
 }
 
-// undoMaking removes what a group has made that could not be mounted, so that it can be made again. Its
-// folders were empty, and nobody else's since groups.json has it.
+// undoMaking removes what a group has made that could not be mounted, so that it can be made again.
+// Its folders were empty, and nobody else's since groups.json has it.
 func (g *Group) undoMaking(made []string) error {
 	list, err := g.leftovers(time.Time{})
 	for _, c := range list {

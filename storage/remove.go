@@ -12,8 +12,8 @@ import (
 	"pillarbox/store"
 )
 
-// A database or a group is removed when nobody lives there. That is looked at twice: at once, and when
-// nobody can come any more: no account and no move gets the place from beginRemoving on, and a
+// A database or a group is removed when nobody lives there. That is looked at twice: at once, and
+// when nobody can come any more: no account and no move gets the place from beginRemoving on, and a
 // group is looked at after it has been closed and opened for nobody else.
 
 // RemoveOptions says what may go.
@@ -45,7 +45,8 @@ var (
 	ErrLastDatabase = errors.New("it holds the queue of its storage group, and goes with it only")
 )
 
-// beginRemoving lets no mailbox get a place any more. Whoever got one before is in the directory then.
+// beginRemoving lets no mailbox get a place any more. Whoever got one before is in the directory
+// then.
 func (s *Set) beginRemoving(ctx context.Context, places ...Place) error {
 	s.mu.Lock()
 	for _, p := range places {
@@ -256,8 +257,8 @@ func (g *Group) groupRemovable(dbs []database) error {
 	return nil
 }
 
-// empty closes the group for good if nobody lives there and nothing waits; else it is as before. One
-// that was never mounted holds nothing.
+// empty closes the group for good if nobody lives there and nothing waits; else it is as before.
+// One that was never mounted holds nothing.
 func (g *Group) empty(ctx context.Context, dbs []database, o RemoveOptions) error {
 	if !slices.ContainsFunc(dbs, func(d database) bool { return d.Made }) {
 		g.leave()
@@ -343,8 +344,8 @@ func Removed(dir, group string, engines []string) (list []string, err error) {
 	return list, nil
 }
 
-// Readmit makes databases of a group known again that were removed, and are restored by the engine's
-// name in the group's folder. undo takes it back. No server may run.
+// Readmit makes databases of a group known again that were removed, and are restored by the
+// engine's name in the group's folder. undo takes it back. No server may run.
 func Readmit(dir, group string, engines []string) (undo func() error, err error) {
 	fsys, at := vfs.OS(), filepath.Join(dir, RegistryName)
 	undo = func() error { return nil }

@@ -21,10 +21,10 @@ type Trial struct {
 	LastCommit time.Time // the newest that would be there; zero where the log from the checkpoint on has none
 }
 
-// Try is Recover on a scratch file over the group's files, which stay as they are: it proves that the
-// log can be replayed, up to and with generation last, or to its end when that is 0. More log can be
-// put there afterwards. The scratch file lies in the system folder and takes what the recovery would
-// write.
+// Try is Recover on a scratch file over the group's files, which stay as they are: it proves that
+// the log can be replayed, up to and with generation last, or to its end when that is 0. More log
+// can be put there afterwards. The scratch file lies in the system folder and takes what the
+// recovery would write.
 func Try(o RecoverOptions, last uint32) (t Trial, err error) {
 	o.setFolders()
 	if _, err := o.FS.Stat(filepath.Join(o.LogDir, o.Base+".loss")); err == nil {
