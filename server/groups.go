@@ -42,10 +42,8 @@ type GroupInput struct {
 	storage.RemoveOptions
 }
 
-// Removed are the folders with the files of what was removed.
-type Removed struct {
-	Aside []string `json:"aside"`
-}
+// Removed tells what became of what was removed.
+type Removed = storage.Removal
 
 // GroupMounted tells what was given up for it; nil when nothing.
 type GroupMounted struct {
@@ -116,7 +114,7 @@ func (c *Core) answerGroup(ctx context.Context, op Op, in []byte) (any, error) {
 
 // removeGroup takes a group out, and forgets its backups.
 func (c *Core) removeGroup(ctx context.Context, i *GroupInput) (any, error) {
-	aside, err := c.store.RemoveGroup(ctx, i.Name, i.RemoveOptions)
+	r, err := c.store.RemoveGroup(ctx, i.Name, i.RemoveOptions)
 	if err != nil {
 		return nil, about(i.Name, err)
 	}
@@ -126,7 +124,7 @@ func (c *Core) removeGroup(ctx context.Context, i *GroupInput) (any, error) {
 	if err := c.backups.forget(i.Name); err != nil {
 		c.logger.Warn("backups of the removed group stay in the notes", "err", err)
 	}
-	return Removed{aside}, nil
+	return r, nil
 }
 
 func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error) {
@@ -149,8 +147,8 @@ func (c *Core) answerDatabase(ctx context.Context, op Op, in []byte) (any, error
 	case OpDatabaseDismount:
 		return nil, c.store.DismountDatabase(ctx, p)
 	case OpDatabaseRemove:
-		aside, err := c.store.RemoveDatabase(ctx, p, i.RemoveOptions)
-		return Removed{[]string{aside}}, about(i.Database, err)
+		r, err := c.store.RemoveDatabase(ctx, p, i.RemoveOptions)
+		return r, about(i.Database, err)
 	case OpDatabaseReplace:
 		return nil, about(i.Database, c.store.ReplaceDatabase(ctx, p, i.Replacement))
 	}

@@ -30,6 +30,7 @@ func (g *Group) MountAnew(ctx context.Context) error {
 		return g.set.change(func(r *registry) error {
 			for _, d := range dbs {
 				r.Databases[d.place].Made = made && d.Made
+				r.Databases[d.place].Anew = d.Anew || !made && d.Made
 			}
 			return nil
 		})

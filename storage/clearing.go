@@ -32,7 +32,7 @@ func removedFolder(dir string, now time.Time) string {
 	return filepath.Join(dir, removedPrefix+now.UTC().Format("20060102T150405.000Z"))
 }
 
-// run moves the files that are still there. A folder that is not there has none.
+// run moves the files that are still there. Where the folder is not there its disk may be missing.
 func (c *clearing) run(fsys vfs.FS) error {
 	if _, err := fsys.ReadDir(c.From); err != nil {
 		return err
@@ -49,26 +49,53 @@ func (c *clearing) run(fsys vfs.FS) error {
 	return errors.Join(fsys.SyncDir(c.To), fsys.SyncDir(c.From))
 }
 
-// clear moves aside what is still to go. What cannot be moved is told, and tried at the next
-// opening.
+// clear moves aside what is still to go, but for what somebody else is moving. What cannot be moved
+// is told, and tried at the next opening.
 func (s *Set) clear() {
 	s.mu.Lock()
 	list := slices.Clone(s.reg.Clearing)
 	s.mu.Unlock()
 	for i := range list {
 		c := &list[i]
+		if !s.beginClearing(c) {
+			continue
+		}
 		err := c.run(s.o.FS)
 		if err == nil {
 			err = s.change(func(r *registry) error {
-				r.Clearing = slices.DeleteFunc(r.Clearing, func(x clearing) bool { return x.To == c.To })
+				r.Clearing = slices.DeleteFunc(r.Clearing, c.same)
 				return nil
 			})
 		}
+		s.endClearing(c)
 		if err != nil {
 			s.o.Logger.Warn("files of what was removed are not moved aside: the next start tries again",
 				"from", c.From, "to", c.To, "err", err)
 		}
 	}
+}
+
+// same tells whether it is the entry itself.
+func (c *clearing) same(x clearing) bool {
+	return x.From == c.From && x.To == c.To && slices.Equal(x.Names, c.Names)
+}
+
+// beginClearing takes an entry, if it is still there and nobody has it: once it is gone the names
+// in its folder may be those of new files.
+func (s *Set) beginClearing(c *clearing) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.clearing, c.same) || !slices.ContainsFunc(s.reg.Clearing, c.same) {
+		return false
+	}
+	s.clearing = append(s.clearing, *c)
+	return true
+}
+
+func (s *Set) endClearing(c *clearing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clearing = slices.DeleteFunc(s.clearing, c.same)
 }
 
 // clearFirst moves aside what is still to go when the Set is opened, before a group is: unless

@@ -25,12 +25,15 @@
 //     below that of groups.json, which each change reaches before it is acknowledged (docs/store.md).
 //  8. A database in another folder than its group's is locked (FILE.edb.lock) from before its group
 //     is opened until it is dismounted: nobody writes it anew under the server.
-//  8. A database or group is removed only when nobody lives there, which is looked at when nobody can come
-//     any more. groups.json says in one change that it is gone and which files are to go aside; none is
-//     deleted. The number of a removed database stays taken.
-//  9. Making a group or database that fails leaves none of its files.
+//  9. A database or group is removed only when nobody lives there, which is looked at when nobody can
+//     come any more. groups.json says in one change that it is gone and which files are to go aside;
+//     none is deleted. The number of a removed database stays taken. Of what is lost for good nobody
+//     can look: its mailboxes begin anew elsewhere before that change.
+//  10. A mailbox that begins anew is a new incarnation (mail.md 15).
+//  11. Making a group or database that fails leaves none of its files.
 //
-// Lock order: Group.changeMu, then those of the directory, then Set.changeMu, then Set.mu or Group.mu, which are leaves.
+// Lock order: Group.changeMu, then those of the directory, then Set.changeMu, then Set.mu or Group.mu,
+// which are leaves.
 //
 // Goroutines: one of the Set, unless Options.Still. It reads no config file and knows no protocol.
 package storage

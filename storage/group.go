@@ -482,7 +482,16 @@ func (m *mounting) database(ctx context.Context, d *database, first bool) error 
 	if d.Made {
 		return nil
 	}
-	return g.set.edit(d.place, func(r *databaseRecord) { r.Made = true })
+	if d.Anew {
+		ids, err := g.set.residents([]database{*d})
+		if err == nil {
+			err = m.store.CreateAnew(ctx, d.Engine, ids)
+		}
+		if err != nil {
+			return fmt.Errorf("begin the mailboxes of %s anew: %w", d.place, err)
+		}
+	}
+	return g.set.edit(d.place, func(r *databaseRecord) { r.Made, r.Anew = true, false })
 }
 
 // serve opens the queue.

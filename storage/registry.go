@@ -48,6 +48,8 @@ type databaseRecord struct {
 	Path string `json:"path,omitempty"`
 	// Made tells that it was there: a missing file is a loss.
 	Made bool `json:"made,omitempty"`
+	// Anew: it was lost for good and is made anew, with the mailboxes that live there.
+	Anew bool `json:"anew,omitempty"`
 	// Dismounted: an administrator dismounted it.
 	Dismounted bool `json:"dismounted,omitempty"`
 	// Added: it was made at run time and is not in the config.

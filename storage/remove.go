@@ -20,6 +20,17 @@ import (
 type RemoveOptions struct {
 	// RecoverableToo lets mailboxes go that have no owner and could still be brought back.
 	RecoverableToo bool `json:"recoverable_too,omitempty"`
+	// LostToo lets a database go that is not mounted, if none of its files is left.
+	LostToo bool `json:"lost_too,omitempty"`
+}
+
+// Removal is what became of what was removed.
+type Removal struct {
+	// Aside are the folders with its files.
+	Aside []string `json:"aside,omitempty"`
+	// Anew is how many mailboxes that lived there begin anew elsewhere, empty, and with them
+	// whatever was lost there is lost.
+	Anew int `json:"anew,omitempty"`
 }
 
 // Errors of removing.
@@ -77,8 +88,12 @@ func (s *Set) refuseRemoving(p Place) error {
 	return nil
 }
 
-// refuseInhabited refuses a database in which somebody lives or is kept. It must be mounted.
+// refuseInhabited refuses a database in which somebody lives or is kept, or that cannot be looked
+// into.
 func (s *Set) refuseInhabited(st *store.Store, d *database, o RemoveOptions) error {
+	if err := st.Mounted(d.Engine); err != nil {
+		return fmt.Errorf("%s: %w", d.place, unseen(err))
+	}
 	living := make(map[store.MailboxID]bool)
 	for _, u := range s.dir.Users() {
 		if Place(u.Home) == d.place {
@@ -122,49 +137,81 @@ func (s *Set) refuseInhabited(st *store.Store, d *database, o RemoveOptions) err
 	return nil
 }
 
-// RemoveDatabase takes a database out of its group. Its files go into the folder that it returns.
-func (s *Set) RemoveDatabase(ctx context.Context, p Place, o RemoveOptions) (aside string, err error) {
+// RemoveDatabase takes a database out of its group. Its files go into a folder.
+func (s *Set) RemoveDatabase(ctx context.Context, p Place, o RemoveOptions) (r Removal, err error) {
 	g, d, err := s.database(p)
 	if err != nil {
-		return "", err
+		return r, err
 	}
 	defer g.changeMu.Unlock()
 	if err := g.removable(d); err != nil {
-		return "", fmt.Errorf("remove %s: %w", p, err)
+		return r, fmt.Errorf("remove %s: %w", p, err)
 	}
 	defer s.endRemoving(p)
 	if err = s.beginRemoving(ctx, p); err != nil {
-		return "", fmt.Errorf("remove %s: %w", p, err)
+		return r, fmt.Errorf("remove %s: %w", p, err)
 	}
-	st, _, err := g.parts()
-	if err == nil {
-		err = st.Mounted(d.Engine)
-	}
-	if err != nil {
-		return "", fmt.Errorf("remove %s: %w: mount it first, so that it is seen what it holds", p, err)
-	}
-	err = s.refuseInhabited(st, d, o)
-	if err == nil {
-		err = g.dismountDatabase(ctx, d)
+	lost, err := g.gone([]database{*d}, o)
+	switch {
+	case err != nil:
+	case len(lost) > 0:
+		r.Anew, err = s.beginElsewhere(ctx, lost)
+	default:
+		err = g.emptyDatabase(ctx, d, o)
 	}
 	if err != nil {
-		return "", fmt.Errorf("remove %s: %w", p, err)
+		return r, fmt.Errorf("remove %s: %w", p, err)
 	}
-	now := time.Now()
-	at := g.path(d)
-	aside = removedFolder(filepath.Dir(at), now)
-	err = s.change(func(r *registry) error {
-		r.Databases[p].Removed = filepath.Base(aside)
-		r.Clearing = append(r.Clearing, clearing{filepath.Dir(at), aside, databaseNames(at)})
-		return nil
-	})
+	aside, err := s.leaveAside(g, d)
 	if err != nil {
-		later := context.WithoutCancel(ctx)
-		return "", errors.Join(fmt.Errorf("remove %s: %w", p, err), g.mountDatabase(later, d))
+		err = fmt.Errorf("remove %s: %w", p, err)
+		if len(lost) == 0 {
+			err = errors.Join(err, g.mountDatabase(context.WithoutCancel(ctx), d))
+		}
+		return r, err
+	}
+	if in, err := g.Instance(); err == nil && len(lost) > 0 {
+		in.ForgetLost(d.Engine)
 	}
 	s.clear()
-	s.o.Logger.Info("database removed", "database", string(p), "path", at, "aside", aside)
-	return aside, nil
+	s.wake()
+	r.Aside = aside
+	s.o.Logger.Info("database removed", "database", string(p), "path", g.path(d), "aside", aside,
+		"anew", r.Anew)
+	return r, nil
+}
+
+// emptyDatabase closes a database in which nobody lives.
+func (g *Group) emptyDatabase(ctx context.Context, d *database, o RemoveOptions) error {
+	st, _, err := g.parts()
+	if err != nil {
+		return unseen(err)
+	}
+	if err := g.set.refuseInhabited(st, d, o); err != nil {
+		return err
+	}
+	return g.dismountDatabase(ctx, d)
+}
+
+// leaveAside notes that a database is gone, and where its files go, if its folder is there.
+func (s *Set) leaveAside(g *Group, d *database) (aside []string, err error) {
+	at := g.path(d)
+	to := removedFolder(filepath.Dir(at), time.Now())
+	there, err := s.folderThere(filepath.Dir(at))
+	if err != nil {
+		return nil, err
+	}
+	err = s.change(func(r *registry) error {
+		r.Databases[d.place].Removed = filepath.Base(to)
+		if there {
+			r.Clearing = append(r.Clearing, clearing{filepath.Dir(at), to, databaseNames(at)})
+		}
+		return nil
+	})
+	if there {
+		aside = []string{to}
+	}
+	return aside, err
 }
 
 // removable tells why a database can never be removed as things are.
@@ -182,18 +229,18 @@ func (g *Group) removable(d *database) error {
 	return nil
 }
 
-// RemoveGroup takes a group that was made at run time out of the Set. Its files go into the folders
-// that it returns, one in each folder of it.
-func (s *Set) RemoveGroup(ctx context.Context, name string, o RemoveOptions) (aside []string, err error) {
+// RemoveGroup takes a group that was made at run time out of the Set. Its files go into folders,
+// one in each folder of it.
+func (s *Set) RemoveGroup(ctx context.Context, name string, o RemoveOptions) (r Removal, err error) {
 	g, err := s.Group(name)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	g.changeMu.Lock()
 	defer g.changeMu.Unlock()
 	dbs := g.databases()
 	if err := g.groupRemovable(dbs); err != nil {
-		return nil, fmt.Errorf("remove storage group %s: %w", name, err)
+		return r, fmt.Errorf("remove storage group %s: %w", name, err)
 	}
 	var places []Place
 	for _, d := range dbs {
@@ -201,37 +248,54 @@ func (s *Set) RemoveGroup(ctx context.Context, name string, o RemoveOptions) (as
 	}
 	defer s.endRemoving(places...)
 	if err := s.beginRemoving(ctx, places...); err != nil {
-		return nil, fmt.Errorf("remove storage group %s: %w", name, err)
+		return r, fmt.Errorf("remove storage group %s: %w", name, err)
 	}
-	if err := g.empty(ctx, dbs, o); err != nil {
-		return nil, fmt.Errorf("remove storage group %s: %w", name, err)
-	}
-	list, err := g.leftovers(time.Now())
-	if err == nil {
-		err = s.change(func(r *registry) error {
-			i := r.group(name)
-			r.Groups = slices.Delete(r.Groups, i, i+1)
-			for p := range r.Databases {
-				if p.Group() == name {
-					delete(r.Databases, p)
-				}
-			}
-			r.Clearing = append(r.Clearing, list...)
-			return nil
-		})
-	}
+	_, _, unmounted := g.parts()
+	list, err := g.end(ctx, dbs, o, &r)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("remove storage group %s: %w", name, err), g.stay(ctx))
+		return r, errors.Join(fmt.Errorf("remove storage group %s: %w", name, err),
+			g.stay(ctx, unmounted == nil))
 	}
 	s.mu.Lock()
 	s.groups = slices.DeleteFunc(s.groups, func(x *Group) bool { return x == g })
 	s.mu.Unlock()
 	s.clear()
+	s.wake()
 	for _, c := range list {
-		aside = append(aside, c.To)
+		r.Aside = append(r.Aside, c.To)
 	}
-	s.o.Logger.Info("storage group removed", "group", name, "aside", aside)
-	return aside, nil
+	s.o.Logger.Info("storage group removed", "group", name, "aside", r.Aside, "anew", r.Anew)
+	return r, nil
+}
+
+// end closes a group for good and notes that it is gone. The files are still to go aside.
+func (g *Group) end(
+	ctx context.Context, dbs []database, o RemoveOptions, r *Removal,
+) (list []clearing, err error) {
+	lost, err := g.gone(dbs, o)
+	if err == nil {
+		err = g.empty(ctx, dbs, lost, o)
+	}
+	if err == nil {
+		r.Anew, err = g.set.beginElsewhere(ctx, lost)
+	}
+	if err == nil {
+		list, err = g.leftovers(time.Now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, g.set.change(func(r *registry) error {
+		i := r.group(g.name)
+		r.Groups = slices.Delete(r.Groups, i, i+1)
+		for p := range r.Databases {
+			if p.Group() == g.name {
+				delete(r.Databases, p)
+			}
+		}
+		r.Clearing = append(r.Clearing, list...)
+		return nil
+	})
 }
 
 // groupRemovable tells why a group can never be removed as things are.
@@ -257,36 +321,42 @@ func (g *Group) groupRemovable(dbs []database) error {
 	return nil
 }
 
-// empty closes the group for good if nobody lives there and nothing waits; else it is as before.
-// One that was never mounted holds nothing.
-func (g *Group) empty(ctx context.Context, dbs []database, o RemoveOptions) error {
+// empty closes the group for good if nobody lives there and nothing waits. One that was never
+// mounted holds nothing, one that is lost as a whole nothing any more.
+func (g *Group) empty(ctx context.Context, dbs, lost []database, o RemoveOptions) error {
 	if !slices.ContainsFunc(dbs, func(d database) bool { return d.Made }) {
 		g.leave()
 		return g.close()
 	}
 	if _, _, err := g.parts(); err != nil {
-		return fmt.Errorf("%w: mount it first, so that it is seen what it holds", err)
+		if len(lost) < len(dbs) {
+			return unseen(err)
+		}
+		g.leave()
+		if err := g.close(); err != nil {
+			g.set.o.Logger.Warn("lost storage group not closed clean", "group", g.name, "err", err)
+		}
+		return nil
 	}
-	if err := g.refuseUsed(dbs, o); err != nil {
+	there := slices.DeleteFunc(slices.Clone(dbs), func(d database) bool {
+		return slices.ContainsFunc(lost, func(x database) bool { return x.place == d.place })
+	})
+	if err := g.refuseUsed(there, o); err != nil {
 		return err
 	}
 	// Who has begun to use it may still leave something: it is closed, and opened for nobody else.
 	g.leave()
-	later := context.WithoutCancel(ctx)
 	err := g.close()
 	if err == nil {
-		err = g.mount(later, false)
+		err = g.mount(context.WithoutCancel(ctx), false)
 	}
 	if err == nil {
-		err = g.refuseUsed(dbs, o)
+		err = g.refuseUsed(there, o)
 	}
 	if err == nil {
 		err = g.close()
 	}
-	if err != nil {
-		return errors.Join(err, g.stay(later))
-	}
-	return nil
+	return err
 }
 
 // refuseUsed refuses a group in which somebody lives, or in whose queue mail waits.
@@ -309,20 +379,27 @@ func (g *Group) refuseUsed(dbs []database, o RemoveOptions) error {
 	return nil
 }
 
-// leave hides the group from everybody else; stay shows it again, mounted. changeMu is held.
+// leave hides the group from everybody else; stay shows it again, mounted where it was. changeMu is
+// held.
 func (g *Group) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.leaving = true
 }
 
-func (g *Group) stay(ctx context.Context) error {
+func (g *Group) stay(ctx context.Context, mounted bool) error {
 	g.mu.Lock()
+	left, in := g.leaving, g.in
 	g.leaving = false
-	in := g.in
 	g.mu.Unlock()
-	if in != nil {
+	if !left || !mounted {
 		return nil
+	}
+	if in != nil { // it was opened for nobody else, and its queue does nothing
+		if err := g.close(); err != nil {
+			g.set.o.Logger.Warn("storage group not closed clean: mounting recovers it", "group", g.name,
+				"err", err)
+		}
 	}
 	err := g.mount(context.WithoutCancel(ctx), false)
 	g.set.wake()
@@ -357,6 +434,7 @@ func Readmit(dir, group string, engines []string) (undo func() error, err error)
 	changed := false
 	for p, d := range reg.Databases {
 		if p.Group() == group && d.Removed != "" && slices.Contains(engines, d.Engine) {
+			reg.keepFiles(d.Removed, filepath.Base(d.Engine))
 			d.Removed, d.Path, d.Dismounted, changed = "", "", false, true
 		}
 	}
@@ -364,4 +442,13 @@ func Readmit(dir, group string, engines []string) (undo func() error, err error)
 		return undo, nil
 	}
 	return func() error { return before.save(fsys, at) }, reg.save(fsys, at)
+}
+
+// keepFiles makes the files of a removed database stay that are still to go into the folder aside:
+// those that lie there now are restored ones, or the restore moves them.
+func (r *registry) keepFiles(aside, name string) {
+	names := databaseNames(name)
+	r.Clearing = slices.DeleteFunc(r.Clearing, func(c clearing) bool {
+		return filepath.Base(c.To) == aside && slices.Equal(c.Names, names)
+	})
 }

@@ -185,20 +185,20 @@ func TestRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := b.user("y", "a/y")
-	aside, err := b.set.RemoveDatabase(t.Context(), "a/x", RemoveOptions{})
-	if err != nil {
-		t.Fatal(err)
+	r, err := b.set.RemoveDatabase(t.Context(), "a/x", RemoveOptions{})
+	if err != nil || len(r.Aside) != 1 {
+		t.Fatal(r, err)
 	}
-	if _, err := b.fs.Stat(filepath.Join(aside, "x.edb")); err != nil {
+	if _, err := b.fs.Stat(filepath.Join(r.Aside[0], "x.edb")); err != nil {
 		t.Error(err)
 	}
 	c, err := b.set.Group("c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	folders, err := b.set.RemoveGroup(t.Context(), "c", RemoveOptions{})
-	if err != nil || len(folders) != 3 {
-		t.Fatal(folders, err)
+	r, err = b.set.RemoveGroup(t.Context(), "c", RemoveOptions{})
+	if err != nil || len(r.Aside) != 3 {
+		t.Fatal(r, err)
 	}
 	if err := c.Mount(t.Context()); !errors.Is(err, ErrNoGroup) {
 		t.Errorf("a removed group is mounted: %v", err)

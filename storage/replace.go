@@ -22,10 +22,10 @@ type Replacement struct {
 // ErrMounted: the database is mounted.
 var ErrMounted = errors.New("the database is mounted")
 
-// ReplaceDatabase puts restored files (ese.RestoreDatabase) in the place of those of a database that is
-// not mounted, and mounts it where its group is mounted; what was open in it is taken back before. Once
-// groups.json names them there is no way back: what an error or a crash interrupts goes on at the next
-// mount.
+// ReplaceDatabase puts restored files (ese.RestoreDatabase) in the place of those of a database
+// that is not mounted, and mounts it where its group is mounted; what was open in it is taken back
+// before. Once groups.json names them there is no way back: what an error or a crash interrupts
+// goes on at the next mount.
 func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error {
 	g, d, err := s.settled(ctx, p, r)
 	if err != nil {
@@ -54,8 +54,9 @@ func (s *Set) ReplaceDatabase(ctx context.Context, p Place, r Replacement) error
 // settleTime is how long a group waits at a time for a backup, and is free then.
 const settleTime = time.Second
 
-// settled finds a database with its group, which it locks, once the restored files are as they have to
-// be. A backup that is running is waited for as long as ctx lets, while others may use the group.
+// settled finds a database with its group, which it locks, once the restored files are as they have
+// to be. A backup that is running is waited for as long as ctx lets, while others may use the
+// group.
 func (s *Set) settled(ctx context.Context, p Place, r Replacement) (*Group, *database, error) {
 	for first := true; ; first = false {
 		g, d, err := s.database(p)

@@ -25,8 +25,8 @@ func (s *heldSink) Create(name string, size int64) (io.WriteCloser, error) {
 	return s.memSink.Create(name, size)
 }
 
-// TestReplaceWaitsForBackup brings a lost database back while a backup of its group is running. It waits,
-// says for what when it is told to give up, and keeps nobody else from the group meanwhile.
+// TestReplaceWaitsForBackup brings a lost database back while a backup of its group is running. It
+// waits, says for what when it is told to give up, and keeps nobody else from the group meanwhile.
 func TestReplaceWaitsForBackup(t *testing.T) {
 	s := newLost(t, 7)
 	s.backup(ese.BackupLog, "/log")

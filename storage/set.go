@@ -89,7 +89,8 @@ type Set struct {
 	moving map[store.MailboxID]Place // where to
 	// removing are places that no mailbox may get any more.
 	removing  map[Place]bool
-	resumeDue bool // moves are to be gone on with: the directory can be changed again
+	clearing  []clearing // that somebody is moving aside
+	resumeDue bool       // moves are to be gone on with: the directory can be changed again
 
 	placeMu sync.Mutex
 	placed  fullness

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 	"sync/atomic"
@@ -120,7 +121,14 @@ func (b *bed) user(name string, home Place) store.MailboxID {
 	return store.MailboxID(u.ID)
 }
 
-func (b *bed) send(size int, to ...string) error {
+func (b *bed) send(size int, to ...string) error { return b.sendBy(b.set.Queue(), size, to...) }
+
+// accepter is a queue, or all of them.
+type accepter interface {
+	Accept(context.Context, *transport.Envelope, io.Reader) (transport.QueueID, error)
+}
+
+func (b *bed) sendBy(q accepter, size int, to ...string) error {
 	e := &transport.Envelope{}
 	for _, name := range to {
 		a, err := address.Parse(name + "@here.test")
@@ -130,7 +138,7 @@ func (b *bed) send(size int, to ...string) error {
 		e.Recipients = append(e.Recipients, transport.Recipient{Address: a})
 	}
 	text := "Subject: x\r\n\r\n" + strings.Repeat("0123456789abcde\r\n", size/17) + "end\r\n"
-	_, err := b.set.Queue().Accept(b.t.Context(), e, strings.NewReader(text))
+	_, err := q.Accept(b.t.Context(), e, strings.NewReader(text))
 	return err
 }
 

@@ -112,14 +112,19 @@ func (s *Store) boxesOf(d *database) (boxes []*box, err error) {
 	return boxes, err
 }
 
+// pass raises the counters past what another history of the mailbox can have used.
+func (r *mailboxRow) pass(now time.Time) {
+	above := max(now.UnixMilli(), 1) * idsPerMilli
+	r.nextID = max(r.nextID, above)
+	r.nextCN = max(r.nextCN, CN(above))
+	r.nextUIDValidity = max(r.nextUIDValidity, uint32(now.Unix())+validityAhead) +
+		validityGap + rand.Uint32N(validityRange)
+}
+
 // reincarnate raises the mailbox's counters past what a lost time can have used and gives each
 // folder a new UIDVALIDITY, which is a change of the folder.
 func (o *op) reincarnate(st *boxState, now time.Time, incarnation int64) error {
-	above := max(now.UnixMilli(), 1) * idsPerMilli
-	st.row.nextID = max(st.row.nextID, above)
-	st.row.nextCN = max(st.row.nextCN, CN(above))
-	st.row.nextUIDValidity = max(st.row.nextUIDValidity, uint32(now.Unix())+validityAhead) +
-		validityGap + rand.Uint32N(validityRange)
+	st.row.pass(now)
 	if err := o.loadFolders(st); err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (s *Store) open(ctx context.Context, id MailboxID) (*box, error) {
 		d, err = s.home(id)
 	}
 	if err == nil {
-		err = s.createIn(ctx, d, []MailboxID{id})
+		err = s.createIn(ctx, d, []MailboxID{id}, false)
 	}
 	if err != nil {
 		return nil, err
@@ -110,10 +110,22 @@ func (s *Store) CreateMailboxes(ctx context.Context, database int, ids []Mailbox
 	if err != nil {
 		return err
 	}
-	return s.createIn(ctx, d, ids)
+	return s.createIn(ctx, d, ids, false)
 }
 
-func (s *Store) createIn(ctx context.Context, d *database, ids []MailboxID) error {
+// CreateAnew makes mailboxes in a database, by the engine's name, that lived before and of which
+// nothing is left: they are a new incarnation.
+func (s *Store) CreateAnew(ctx context.Context, database string, ids []MailboxID) error {
+	d, err := s.named(database)
+	for err == nil && len(ids) > 0 {
+		n := min(incarnateBatch, len(ids))
+		err = s.createIn(ctx, d, ids[:n], true)
+		ids = ids[n:]
+	}
+	return err
+}
+
+func (s *Store) createIn(ctx context.Context, d *database, ids []MailboxID, anew bool) error {
 	o := &op{s: s}
 	pos, err := func() (ese.LogPos, error) {
 		s.createMu.Lock()
@@ -129,7 +141,7 @@ func (s *Store) createIn(ctx context.Context, d *database, ids []MailboxID) erro
 					err = fmt.Errorf("a former move is not finished: %w", ErrUnmounted)
 				}
 				if err == nil && !ok {
-					err = o.createMailbox(d, id)
+					err = o.createMailbox(d, id, anew)
 				}
 				if err != nil {
 					return err
@@ -148,7 +160,7 @@ func (s *Store) createIn(ctx context.Context, d *database, ids []MailboxID) erro
 }
 
 // createMailbox inserts the mailbox, its standard folders and their subscriptions.
-func (o *op) createMailbox(d *database, id MailboxID) error {
+func (o *op) createMailbox(d *database, id MailboxID, anew bool) error {
 	mbx, err := d.nextMailbox(o.tx)
 	if err != nil {
 		return err
@@ -161,13 +173,18 @@ func (o *op) createMailbox(d *database, id MailboxID) error {
 		nextID: firstID, nextCN: 1,
 		quotaBytes: o.s.o.QuotaBytes, quotaMessages: o.s.o.QuotaMessages,
 	}
+	incarnation := int64(1)
+	if anew {
+		incarnation = now.Unix()
+		st.row.pass(now)
+	}
 	if err := o.insertStandardFolders(st, now); err != nil {
 		return err
 	}
 	t := &d.mailbox
 	row := t.t.NewRow().Set(t.mbx, ese.Int(mbx)).Set(t.guid, ese.Bytes(id[:])).
 		Set(t.kind, ese.Int(kindPrivate)).Set(t.created, ese.Int(millis(now))).
-		Set(t.incarnation, ese.Int(1)).Set(t.tombsFloor, ese.Int(0))
+		Set(t.incarnation, ese.Int(incarnation)).Set(t.tombsFloor, ese.Int(0))
 	st.row.counters(t, row)
 	return o.tx.Insert(row)
 }

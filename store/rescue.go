@@ -42,7 +42,7 @@ func (s *Store) rescue(ctx context.Context, d *database, cid int64) (done string
 		b, err = s.find(id)
 	}
 	if err == nil && b == nil {
-		if err = s.createIn(ctx, d, []MailboxID{id}); err == nil {
+		if err = s.createIn(ctx, d, []MailboxID{id}, false); err == nil {
 			err = s.Disconnect(ctx, id, LostAndFound, s.o.Now())
 		}
 		if err == nil {

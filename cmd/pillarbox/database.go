@@ -82,11 +82,12 @@ func (c *databaseMoveCmd) Run(e *env) error {
 type databaseRemoveCmd struct {
 	Database       string `arg:"" help:"GROUP/DATABASE."`
 	RecoverableToo bool   `help:"Also where mailboxes of deleted accounts are kept: they go aside with the files."`
+	AcceptLoss     bool   `help:"Also where it is not mounted, if its files are gone for good: what it held is lost, and its mailboxes begin anew, empty, in other databases."`
 }
 
 // Run removes the database.
 func (c *databaseRemoveCmd) Run(e *env) error {
 	in := server.DatabaseInput{Database: c.Database}
-	in.RecoverableToo = c.RecoverableToo
+	in.RecoverableToo, in.LostToo = c.RecoverableToo, c.AcceptLoss
 	return e.remove(server.OpDatabaseRemove, c.Database, in)
 }

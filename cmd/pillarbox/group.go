@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -130,12 +131,13 @@ func (c *groupDismountCmd) Run(e *env) error {
 type groupRemoveCmd struct {
 	Name           string `arg:"" help:"Name of the group."`
 	RecoverableToo bool   `help:"Also where mailboxes of deleted accounts are kept: they go aside with the files."`
+	AcceptLoss     bool   `help:"Also where it is not mounted, if the files of its databases are gone for good: what it held is lost, and its mailboxes begin anew, empty, in other databases."`
 }
 
 // Run removes the group.
 func (c *groupRemoveCmd) Run(e *env) error {
 	in := server.GroupInput{Name: c.Name}
-	in.RecoverableToo = c.RecoverableToo
+	in.RecoverableToo, in.LostToo = c.RecoverableToo, c.AcceptLoss
 	return e.remove(server.OpGroupRemove, c.Name, in)
 }
 
@@ -146,6 +148,14 @@ func (e *env) remove(op server.Op, name string, in any) error {
 		if err := a.Do(e.ctx, op, in, &r); err != nil {
 			return err
 		}
-		return e.printf("%s is removed. Its files lie in %s.\n", name, strings.Join(r.Aside, " and "))
+		text := name + " is removed."
+		if len(r.Aside) > 0 {
+			text += " Its files lie in " + strings.Join(r.Aside, " and ") + "."
+		}
+		if r.Anew > 0 {
+			text += fmt.Sprintf(" %d mailboxes that lived there begin anew, empty: pillarbox mailbox list "+
+				"shows where.", r.Anew)
+		}
+		return e.printf("%s\n", text)
 	})
 }
