@@ -7,9 +7,16 @@ import (
 
 // Sizes of the framing.
 const (
-	FrameHeaderSize = 16
-	FrameAlign      = 8
-	MarkPayloadSize = 16
+	// MinFrame is the size of the shortest frame, MaxFrameHeader that of the longest header.
+	MinFrame       = fixedHeader + 1
+	MaxFrameHeader = fixedHeader + maxLength
+	// MarkSize is what a FlushMark takes, EndSize what an End takes.
+	MarkSize        = MinFrame + MarkPayloadSize
+	EndSize         = MinFrame
+	MarkPayloadSize = 8
+
+	fixedHeader = 9 // crc, crc before, type
+	maxLength   = 4 // bytes of a length: less than 1<<28
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -17,7 +24,6 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Frame is one record as it lies in the file.
 type Frame struct {
 	Type    Type
-	Flags   uint8
 	Prev    uint32 // crc of the record before
 	Sum     uint32 // crc of this record
 	Payload []byte
@@ -27,8 +33,15 @@ type Frame struct {
 func (f Frame) Size() int { return FrameSize(len(f.Payload)) }
 
 // FrameSize is the number of bytes a record with such a payload takes in the file.
-func FrameSize(payload int) int {
-	return (FrameHeaderSize + payload + FrameAlign - 1) &^ (FrameAlign - 1)
+func FrameSize(payload int) int { return headerSize(payload) + payload }
+
+func headerSize(payload int) int {
+	n := MinFrame
+	for payload >= 0x80 {
+		payload >>= 7
+		n++
+	}
+	return n
 }
 
 // seed mixes the position into the checksum. It steps through the table by hand because
@@ -42,41 +55,49 @@ func seed(pos LogPos) uint32 {
 	return crc
 }
 
-// SealFrame fills the header h of a record at pos and returns its checksum, which the next
-// record takes as prev.
-func SealFrame(h *[FrameHeaderSize]byte, pos LogPos, typ Type, prev uint32, parts ...[]byte) uint32 {
-	size := FrameHeaderSize
+// SealFrame fills the header h of a record at pos. It returns how much of h the header takes, and
+// the record's checksum, which the next record takes as prev.
+func SealFrame(
+	h *[MaxFrameHeader]byte, pos LogPos, typ Type, prev uint32, parts ...[]byte,
+) (n int, sum uint32) {
+	payload := 0
 	for _, p := range parts {
-		size += len(p)
+		payload += len(p)
 	}
-	binary.LittleEndian.PutUint32(h[4:], uint32(size))
-	binary.LittleEndian.PutUint32(h[8:], prev)
-	h[12], h[13], h[14], h[15] = byte(typ), 0, 0, 0
-	sum := crc32.Update(seed(pos), castagnoli, h[4:])
+	binary.LittleEndian.PutUint32(h[4:], prev)
+	h[8] = byte(typ)
+	n = fixedHeader + binary.PutUvarint(h[fixedHeader:], uint64(payload))
+	sum = crc32.Update(seed(pos), castagnoli, h[4:n])
 	for _, p := range parts {
 		sum = crc32.Update(sum, castagnoli, p)
 	}
 	binary.LittleEndian.PutUint32(h[:], sum)
-	return sum
+	return n, sum
 }
 
-// FrameLen returns the length field of the header in b: header and payload without padding.
-// ok is false where no frame can begin.
+// FrameLen returns the size of the frame that begins at b, as its header has it, which only
+// the checksum can prove. ok is false where no frame can begin.
 func FrameLen(b []byte) (n int, ok bool) {
-	if len(b) < FrameHeaderSize {
-		return 0, false
+	header, payload, ok := frameLen(b)
+	return header + payload, ok
+}
+
+func frameLen(b []byte) (header, payload int, ok bool) {
+	if len(b) < MinFrame || b[8] == byte(TypeNone) {
+		return 0, 0, false
 	}
-	u := binary.LittleEndian.Uint32(b[4:])
-	if u < FrameHeaderSize || u > 1<<30 || b[12] == byte(TypeNone) || b[14] != 0 || b[15] != 0 {
-		return 0, false
+	u, n := binary.Uvarint(b[fixedHeader:min(len(b), MaxFrameHeader)])
+	if n <= 0 || n > 1 && u>>(7*(n-1)) == 0 { // there is one way to write a length
+		return 0, 0, false
 	}
-	return int(u), true
+	return fixedHeader + n, int(u), true
 }
 
 // DecodeFrame returns the frame at the beginning of b, which lies at pos. The payload is part
 // of b. ok is false when there is no valid frame; the caller compares Prev with the chain.
 func DecodeFrame(b []byte, pos LogPos) (f Frame, ok bool) {
-	n, ok := FrameLen(b)
+	header, payload, ok := frameLen(b)
+	n := header + payload
 	if !ok || n > len(b) {
 		return Frame{}, false
 	}
@@ -85,32 +106,24 @@ func DecodeFrame(b []byte, pos LogPos) (f Frame, ok bool) {
 		return Frame{}, false
 	}
 	return Frame{
-		Type:    Type(b[12]),
-		Flags:   b[13],
-		Prev:    binary.LittleEndian.Uint32(b[8:]),
-		Sum:     sum,
-		Payload: b[FrameHeaderSize:n:n],
+		Type: Type(b[8]), Prev: binary.LittleEndian.Uint32(b[4:]), Sum: sum, Payload: b[header:n:n],
 	}, true
 }
 
-// PutMark fills the payload of a FlushMark at pos in the file with this key.
-func PutMark(p *[MarkPayloadSize]byte, pos LogPos, key, nonce uint32) {
-	binary.LittleEndian.PutUint64(p[:], uint64(pos))
-	binary.LittleEndian.PutUint32(p[8:], key)
-	binary.LittleEndian.PutUint32(p[12:], nonce)
+// PutMark fills the payload of a FlushMark in the file with this key.
+func PutMark(p *[MarkPayloadSize]byte, key, nonce uint32) {
+	binary.LittleEndian.PutUint32(p[:], key)
+	binary.LittleEndian.PutUint32(p[4:], nonce)
 }
 
-// IsMark reports whether a valid FlushMark of the file with this key begins at b. It asks for no
-// chain, and rejects nearly everything before it computes a checksum: it is called at every
-// multiple of 8 bytes.
+// IsMark reports whether a valid FlushMark of the file with this key begins at b; the key stands
+// at MinFrame. It asks for no chain.
 func IsMark(b []byte, pos LogPos, key uint32) bool {
-	if len(b) < FrameHeaderSize+MarkPayloadSize || b[12] != byte(TypeFlushMark) ||
-		binary.LittleEndian.Uint32(b[4:]) != FrameHeaderSize+MarkPayloadSize ||
-		binary.LittleEndian.Uint64(b[16:]) != uint64(pos) ||
-		binary.LittleEndian.Uint32(b[24:]) != key {
+	if len(b) < MarkSize || b[8] != byte(TypeFlushMark) || b[fixedHeader] != MarkPayloadSize ||
+		binary.LittleEndian.Uint32(b[MinFrame:]) != key {
 		return false
 	}
-	_, ok := DecodeFrame(b[:FrameHeaderSize+MarkPayloadSize], pos)
+	_, ok := DecodeFrame(b[:MarkSize], pos)
 	return ok
 }
 

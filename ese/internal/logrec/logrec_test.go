@@ -50,27 +50,27 @@ func TestSignature(t *testing.T) {
 }
 
 func seal(pos LogPos, typ Type, prev uint32, payload []byte) []byte {
-	var h [FrameHeaderSize]byte
-	SealFrame(&h, pos, typ, prev, payload)
-	b := append(h[:], payload...)
-	return append(b, make([]byte, FrameSize(len(payload))-len(b))...)
+	var h [MaxFrameHeader]byte
+	n, _ := SealFrame(&h, pos, typ, prev, payload)
+	return append(h[:n], payload...)
 }
 
 func TestFrame(t *testing.T) {
 	pos := MakePos(3, 8192)
-	for _, payload := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte("ab"), 5000)} {
+	for _, n := range []int{0, 1, 127, 128, 10_000, 16383, 16384, 1 << 21} {
+		payload := bytes.Repeat([]byte("ab"), n/2+1)[:n]
 		b := seal(pos, 17, 99, payload)
 		f, ok := DecodeFrame(b, pos)
 		if !ok || f.Type != 17 || f.Prev != 99 || !bytes.Equal(f.Payload, payload) || f.Size() != len(b) {
 			t.Fatalf("payload of %d: %+v, %v", len(payload), f, ok)
 		}
-		if _, ok := DecodeFrame(b, pos+8); ok {
+		if _, ok := DecodeFrame(b, pos+1); ok {
 			t.Error("a frame is valid at another place")
 		}
 		if _, ok := DecodeFrame(b, MakePos(4, 8192)); ok {
 			t.Error("a frame is valid in another generation")
 		}
-		for i := 0; i < 8*(FrameHeaderSize+len(payload)); i += 1 + i/300 {
+		for i := 0; i < 8*len(b); i += 1 + i/300 {
 			b[i/8] ^= 1 << (i % 8)
 			if _, ok := DecodeFrame(b, pos); ok {
 				t.Fatalf("flipped bit %d was not seen", i)
@@ -80,15 +80,42 @@ func TestFrame(t *testing.T) {
 	}
 }
 
+// A length is written in one way, and one that no record has begins no frame.
+func TestFrameLen(t *testing.T) {
+	head := []byte{1, 2, 3, 4, 5, 6, 7, 8, 16}
+	for _, c := range []struct {
+		length []byte
+		want   int // 0: refused
+	}{
+		{[]byte{0}, MinFrame},
+		{[]byte{0x7f}, MinFrame + 127},
+		{[]byte{0x80, 1}, MinFrame + 1 + 128},
+		{[]byte{0xff, 0xff, 0xff, 0x7f}, MinFrame + 3 + 1<<28 - 1},
+		{[]byte{0x80, 0}, 0},
+		{[]byte{0xff, 0x80, 0}, 0},
+		{[]byte{0xff, 0xff, 0xff, 0xff, 1}, 0},
+		{[]byte{0x80}, 0},
+		{nil, 0},
+	} {
+		n, ok := FrameLen(append(head[:9:9], c.length...))
+		if ok != (c.want > 0) || ok && n != c.want {
+			t.Errorf("length %x: %d, %v", c.length, n, ok)
+		}
+	}
+	if _, ok := FrameLen(make([]byte, 100)); ok {
+		t.Error("zeros begin a frame")
+	}
+}
+
 func TestMark(t *testing.T) {
 	var p [MarkPayloadSize]byte
 	pos := MakePos(9, 4096)
-	PutMark(&p, pos, 7, 1234)
+	PutMark(&p, 7, 1234)
 	b := seal(pos, TypeFlushMark, 5, p[:])
 	if !IsMark(b, pos, 7) {
 		t.Error("a mark is not recognised")
 	}
-	if IsMark(b, pos, 8) || IsMark(b, pos+8, 7) || IsMark(b[:31], pos, 7) {
+	if IsMark(b, pos, 8) || IsMark(b, pos+1, 7) || IsMark(b[:MarkSize-1], pos, 7) {
 		t.Error("a mark is recognised for another file or place")
 	}
 }
@@ -106,14 +133,15 @@ func TestCorruptError(t *testing.T) {
 func FuzzDecodeFrame(f *testing.F) {
 	f.Add(seal(MakePos(1, 4096), 16, 0, []byte("payload")))
 	f.Add(make([]byte, 40))
-	f.Add([]byte{1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 16, 0, 0, 0})
+	f.Add([]byte{1, 2, 3, 4, 0, 0, 0, 0, 16, 0xff, 0xff, 0xff, 0x7f})
+	f.Add([]byte{1, 2, 3, 4, 0, 0, 0, 0, 16, 0x80, 0x00})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fr, ok := DecodeFrame(b, MakePos(1, 4096))
 		if !ok {
 			return
 		}
 		again := seal(MakePos(1, 4096), fr.Type, fr.Prev, fr.Payload)
-		if fr.Flags == 0 && !bytes.Equal(again[:FrameHeaderSize+len(fr.Payload)], b[:FrameHeaderSize+len(fr.Payload)]) {
+		if !bytes.Equal(again, b[:fr.Size()]) {
 			t.Error("a decoded frame encodes differently")
 		}
 		IsMark(b, MakePos(1, 4096), 0)

@@ -199,7 +199,7 @@ func (l *Log) roll() obstacle {
 // before may still be under way; but this one is written only after that was synced, and then
 // the mark says the truth: all before it is durable.
 func (l *Log) putMark() {
-	logrec.PutMark(&l.mark, l.position(), l.cur.hdr.Key, l.o.Rand())
+	logrec.PutMark(&l.mark, l.cur.hdr.Key, l.o.Rand())
 	l.put(logrec.TypeFlushMark, l.mark[:])
 	l.needMark = false
 }
@@ -207,15 +207,11 @@ func (l *Log) putMark() {
 // put copies one frame into the ring, which has room for it.
 func (l *Log) put(typ logrec.Type, parts ...[]byte) logrec.LogPos {
 	pos := l.position()
-	l.chain = logrec.SealFrame(&l.header, pos, typ, l.chain, parts...)
-	l.copyIn(l.header[:])
+	n, sum := logrec.SealFrame(&l.header, pos, typ, l.chain, parts...)
+	l.chain = sum
+	l.copyIn(l.header[:n])
 	for _, p := range parts {
 		l.copyIn(p)
-	}
-	// The padding must be zero whatever the ring held before.
-	for l.head%logrec.FrameAlign != 0 {
-		l.ring[l.head&int64(len(l.ring)-1)] = 0
-		l.head++
 	}
 	l.stats.records.Add(1)
 	return pos

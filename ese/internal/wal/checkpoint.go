@@ -147,7 +147,7 @@ func (c *Checkpoint) encode() ([]byte, error) {
 	b[647] = 1
 	le.PutUint32(b[fileTypeOffset:], fileTypeCheckp)
 	copy(b[2728:], c.Time[:])
-	le.PutUint32(b[2736:], versionMajor)
+	le.PutUint32(b[2736:], versionCheckp)
 	list := b[attachOffset : attachOffset+attachBytes]
 	for i := range c.Attachments {
 		a := &c.Attachments[i]
@@ -175,7 +175,7 @@ func (c *Checkpoint) encode() ([]byte, error) {
 func decodeCheckpoint(b []byte) (*Checkpoint, bool) {
 	le := binary.LittleEndian
 	if le.Uint32(b) != xor32(b) || le.Uint32(b[fileTypeOffset:]) != fileTypeCheckp ||
-		le.Uint32(b[2736:]) != versionMajor {
+		le.Uint32(b[2736:]) != versionCheckp {
 		return nil, false
 	}
 	c := &Checkpoint{

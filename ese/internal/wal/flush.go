@@ -190,15 +190,16 @@ func (l *Log) fromRing(pos logrec.LogPos) []byte {
 		g = l.closing
 	}
 	count := g.base + pos.Offset()
-	if g.hdr.Gen != pos.Generation() || count < l.tail || count+logrec.FrameHeaderSize > l.head {
+	if g.hdr.Gen != pos.Generation() || count < l.tail || count >= l.head {
 		return nil
 	}
-	var h [logrec.FrameHeaderSize]byte
-	a, b := l.span(count, count+logrec.FrameHeaderSize)
-	copy(h[copy(h[:], a):], b)
-	n, ok := logrec.FrameLen(h[:])
+	var h [logrec.MaxFrameHeader]byte
+	a, b := l.span(count, min(count+logrec.MaxFrameHeader, l.head))
+	m := copy(h[:], a)
+	m += copy(h[m:], b)
+	n, ok := logrec.FrameLen(h[:m])
 	if !ok || count+int64(n) > l.head {
-		return h[:]
+		return h[:m]
 	}
 	a, b = l.span(count, count+int64(n))
 	return append(append(make([]byte, 0, n), a...), b...)

@@ -11,7 +11,8 @@ import (
 const (
 	headerSize     = 4096
 	headerSeed     = 0x89abcdef
-	versionMajor   = 0x50420001
+	versionMajor   = 0x50420002 // of log files; 0x50420001 had other frames
+	versionCheckp  = 0x50420001
 	fileTypeLog    = 3
 	fileTypeCheckp = 4
 	fileTypeOffset = 667
@@ -84,7 +85,8 @@ func decodeHeader(name string, b []byte) (Header, error) {
 	case le.Uint32(b[fileTypeOffset:]) != fileTypeLog:
 		return bad(logrec.ErrLogCorrupt, "file type %d is no log", le.Uint32(b[fileTypeOffset:]))
 	case le.Uint32(b[32:]) != versionMajor:
-		return bad(logrec.ErrLogVersion, "major version 0x%X", le.Uint32(b[32:]))
+		return bad(logrec.ErrLogVersion, "major version 0x%X, this program has 0x%X: "+
+			"use the one that wrote it", le.Uint32(b[32:]), versionMajor)
 	case le.Uint32(b[2732:])&^knownIncompat != 0:
 		return bad(logrec.ErrLogVersion, "feature bits 0x%X", le.Uint32(b[2732:]))
 	case le.Uint16(b[8:]) != logrec.SectorSize || le.Uint16(b[10:]) != 1:

@@ -29,8 +29,8 @@ var (
 )
 
 const (
-	endSize  = logrec.FrameHeaderSize
-	markSize = logrec.FrameHeaderSize + logrec.MarkPayloadSize
+	endSize  = logrec.EndSize
+	markSize = logrec.MarkSize
 	// endReserve is set aside for the records of a clean end.
 	endReserve = 4096
 )
@@ -75,7 +75,7 @@ type Log struct {
 	reserved int64 // bytes set aside for rollbacks and ends
 	reserves int   // reserve files
 	refusal  error // of everything that no space was set aside for
-	header   [logrec.FrameHeaderSize]byte
+	header   [logrec.MaxFrameHeader]byte
 	mark     [logrec.MarkPayloadSize]byte
 
 	flushMu  sync.Mutex
@@ -193,7 +193,7 @@ func Open(o Options, end End) (*Log, error) {
 		return nil, l.files.missing(end.Pos.Generation())
 	}
 	if off := end.Pos.Offset(); off < headerSize || off > gens[at].Header.Bytes-endSize ||
-		off%logrec.FrameAlign != 0 || at < len(gens)-2 {
+		at < len(gens)-2 {
 		return nil, fmt.Errorf("open log at %v: the stream cannot end there", end.Pos)
 	}
 	l.sign = gens[at].Header.Sign
@@ -344,7 +344,7 @@ func (l *Log) Generation() uint32 { return l.End().Generation() }
 
 // MaxRecord is the longest payload that Append takes.
 func (l *Log) MaxRecord() int {
-	return int(min(l.o.GenerationBytes/4, int64(len(l.ring)/4))) - logrec.FrameHeaderSize
+	return int(min(l.o.GenerationBytes/4, int64(len(l.ring)/4))) - logrec.MaxFrameHeader
 }
 
 // Err is the final error of the log, wrapping ErrLogDead, or nil.

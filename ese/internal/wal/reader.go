@@ -1,6 +1,8 @@
 package wal
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -92,7 +94,7 @@ func (r *Reader) seek(off int64) error {
 	if r.off == off {
 		return nil
 	}
-	if off >= headerSize && off < int64(len(r.buf)) && off%logrec.FrameAlign == 0 {
+	if off >= headerSize && off < int64(len(r.buf)) {
 		if f, ok := logrec.DecodeFrame(r.buf[off:], logrec.MakePos(r.gens[r.at].Gen, off)); ok {
 			r.off, r.chain = off, f.Prev
 			return nil
@@ -147,7 +149,7 @@ func (r *Reader) frame() (logrec.Frame, bool) {
 }
 
 func (r *Reader) step(f logrec.Frame) {
-	r.off = min(r.off+int64(f.Size()), int64(len(r.buf)))
+	r.off += int64(f.Size())
 	r.chain = f.Sum
 }
 
@@ -248,10 +250,17 @@ func (r *Reader) successorUsed() (bool, error) {
 
 // findMark returns the offset of the first FlushMark of this file from from on, or 0.
 func findMark(buf []byte, from int64, h Header) int64 {
-	from = (from + logrec.FrameAlign - 1) &^ (logrec.FrameAlign - 1)
-	for ; from < int64(len(buf)); from += logrec.FrameAlign {
-		if logrec.IsMark(buf[from:], logrec.MakePos(h.Gen, from), h.Key) {
-			return from
+	var key [4]byte
+	binary.LittleEndian.PutUint32(key[:], h.Key)
+	for at := from + logrec.MinFrame; at < int64(len(buf)); at++ {
+		i := bytes.Index(buf[at:], key[:])
+		if i < 0 {
+			break
+		}
+		at += int64(i)
+		off := at - logrec.MinFrame
+		if logrec.IsMark(buf[off:], logrec.MakePos(h.Gen, off), h.Key) {
+			return off
 		}
 	}
 	return 0

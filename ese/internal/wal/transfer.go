@@ -84,7 +84,7 @@ func (l *Log) eachOf(gen uint32, fn func(Record) error) error {
 		if fr.Type == logrec.TypeEnd {
 			break
 		}
-		chain, off = fr.Sum, min(off+int64(fr.Size()), h.Bytes)
+		chain, off = fr.Sum, off+int64(fr.Size())
 		if fr.Type != logrec.TypeFlushMark {
 			err = fn(Record{
 				Type: fr.Type, Pos: pos, End: logrec.MakePos(gen, off), Payload: fr.Payload,
@@ -285,7 +285,7 @@ func (s *Source) walk(file io.ReaderAt) error {
 			s.LastCommit = c.TimeMS
 		}
 		chain = f.Sum
-		s.Used = min(s.Used+int64(f.Size()), s.Header.Bytes)
+		s.Used += int64(f.Size())
 		if f.Type == logrec.TypeEnd {
 			s.Closed = true
 			return nil
@@ -305,7 +305,7 @@ type window struct {
 // frame returns the bytes of the frame at off, as far as its length can be believed, which only its
 // checksum tells.
 func (w *window) frame(off int64) ([]byte, error) {
-	b, err := w.bytes(off, logrec.FrameHeaderSize)
+	b, err := w.bytes(off, logrec.MaxFrameHeader)
 	if n, ok := logrec.FrameLen(b); ok && err == nil {
 		return w.bytes(off, n)
 	}
