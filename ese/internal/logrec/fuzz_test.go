@@ -48,11 +48,17 @@ func readAll(t *testing.T, p page.Page) {
 	}
 }
 
+// copyKey is the key of a row whose key column holds copyValue.
+const copyValue = "a value that a row has twice"
+
+var copyKey = []byte("p\x7fa value \x09that a r\x09ow has t\x09wice\x00\x00\x00\x00\x04")
+
 // FuzzNodeRec: whatever a record and a page hold, Decode and Apply give an error or a sound
 // page.
 func FuzzNodeRec(f *testing.F) {
 	for _, r := range []NodeRec{
 		{Tx: 1, DB: 1, Page: 4, Before: 5, After: 9, Op: NodeInsert, Item: 2, Prefix: 6, Key: []byte("prefixc"), Data: []byte("x")},
+		{Op: NodeInsert, Item: 3, Prefix: 1, Key: copyKey, Data: []byte("head" + copyValue + "and the rest")},
 		{Op: NodeReplace, Item: 1, Key: []byte("prefixb"), Head: 2, Old: []byte("me"), New: make([]byte, 3000)},
 		{Op: NodeFlagDelete, Item: 0, Key: []byte("prefixa")},
 		{Op: NodeUndelete, Item: 2, Key: []byte("prefixd")},

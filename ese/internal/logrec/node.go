@@ -55,6 +55,8 @@ type NodeRec struct {
 	New  []byte
 	// NodeDelta: what is added.
 	Delta Delta
+
+	data []byte // memory for Data
 }
 
 var errNodeRec = errors.New("malformed node record")
@@ -90,8 +92,7 @@ func (r *NodeRec) Append(b []byte) []byte {
 	b = appendBytes(b, r.Key)
 	switch r.Op {
 	case NodeInsert:
-		b = binary.AppendUvarint(b, uint64(r.Prefix))
-		b = appendBytes(b, r.Data)
+		b = r.appendInsert(b)
 	case NodeReplace, NodeUndelete, NodeFlagDelete:
 		b = binary.AppendUvarint(b, uint64(r.Head))
 		b = appendBytes(b, r.Old)
@@ -102,11 +103,11 @@ func (r *NodeRec) Append(b []byte) []byte {
 	return b
 }
 
-// Decode reads r from a payload; the slices lie in b.
+// Decode reads r from a payload; the slices lie in b, or in memory that the next Decode uses.
 func (r *NodeRec) Decode(b []byte) error {
 	d := decoder{b: b}
 	op := d.u8()
-	*r = NodeRec{Op: NodeOp(op &^ nodeCLR), CLR: op&nodeCLR != 0, DB: DBID(d.u8())}
+	*r = NodeRec{Op: NodeOp(op &^ nodeCLR), CLR: op&nodeCLR != 0, DB: DBID(d.u8()), data: r.data}
 	r.Tx = TxID(d.uvarint())
 	r.Prev = LogPos(d.uvarint())
 	if r.CLR {
@@ -121,8 +122,7 @@ func (r *NodeRec) Decode(b []byte) error {
 	r.Key = d.bytes()
 	switch r.Op {
 	case NodeInsert:
-		r.Prefix = d.int()
-		r.Data = d.bytes()
+		r.decodeInsert(&d)
 	case NodeReplace, NodeUndelete, NodeFlagDelete:
 		r.Head = d.int()
 		r.Old = d.bytes()
