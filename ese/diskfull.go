@@ -18,6 +18,9 @@ func (in *Instance) watchSpace() error {
 	if err := in.makeRoom(); err != nil {
 		return err
 	}
+	if in.dismounting.Load() { // also where a rollback has taken a reserve file meanwhile
+		return in.dismount()
+	}
 	since := in.fullSince.Load()
 	if since == 0 || in.o.DiskFullLimit < 0 || in.log.TryFull() == nil {
 		return nil
@@ -31,6 +34,7 @@ func (in *Instance) watchSpace() error {
 // dismount brings the databases to Clean Shutdown once no transaction has changes of its own.
 // From here on nothing is begun, even if there is space again: only what has begun ends.
 func (in *Instance) dismount() error {
+	in.dismounting.Store(true)
 	in.log.Refuse(fmt.Errorf("open transactions must end: %w", ErrDismounted))
 	if in.versions.Updating() > 0 {
 		return nil // their owners learn of it, and roll back

@@ -184,12 +184,20 @@ func TestLogDiskFullClose(t *testing.T) {
 // TestDismount shows that the databases are dismounted clean when the log disk stays full for
 // longer than the limit, once the open transactions have ended.
 func TestDismount(t *testing.T) {
+	for _, rows := range []int{1, 20} { // the rollback of many goes on in a reserve file
+		t.Run(fmt.Sprint(rows), func(t *testing.T) { dismount(t, rows) })
+	}
+}
+
+func dismount(t *testing.T, rows int) {
 	g := newFullGroup(t, ese.Options{DiskFullLimit: time.Minute})
 	must(t, g.insertOne(-9, 1))
 	locks := g.in.Begin()
 	must(t, locks.Lock(g.tb, ese.Int(-9)))
 	open := g.in.Begin()
-	must(t, g.insert(open, -1, 100))
+	for i := range rows {
+		must(t, g.insert(open, -100-i, 3000))
+	}
 	g.disk.SetCapacity(1)
 	if err := g.fill(0, 500); !errors.Is(err, ese.ErrLogDiskFull) {
 		t.Fatal(err)

@@ -52,6 +52,8 @@ type Instance struct {
 	refused    atomic.Uint64 // what versions.Refused was when an event told of it
 	fullSince  atomic.Int64  // when the log was found full, Unix ns; 0 while there is space
 	dismounted atomic.Bool
+	// dismounting: the log was full for too long, and only what has begun ends.
+	dismounting atomic.Bool
 
 	recovery RecoveryStats
 	loss     *Loss
