@@ -106,7 +106,7 @@ func (in *Instance) logDB(typ logrec.Type, db *Database) (LogPos, error) {
 	add := in.log.Append
 	if typ == logrec.TypeDetach { // space is set aside for it
 		add = func(typ logrec.Type, parts ...[]byte) (start, end LogPos, err error) {
-			return in.log.AppendReserved(0, typ, parts...)
+			return in.log.AppendReserved(0, 0, typ, parts...)
 		}
 	}
 	pos, end, err := add(typ, rec.Append(nil))

@@ -106,21 +106,21 @@ func (l *lateLog) Put(typ logrec.Type, payload []byte) (start, end logrec.LogPos
 }
 
 func (l *lateLog) PutChange(
-	reserve int64, typ logrec.Type, payload []byte,
+	reserve int64, back LogPos, typ logrec.Type, payload []byte,
 ) (start, end logrec.LogPos, err error) {
 	if l.log == nil {
 		return 0, 0, errReplaying
 	}
-	return l.log.AppendChange(reserve, typ, payload)
+	return l.log.AppendChange(reserve, back, typ, payload)
 }
 
 func (l *lateLog) PutReserved(
-	release int64, typ logrec.Type, payload []byte,
+	release int64, back LogPos, typ logrec.Type, payload []byte,
 ) (start, end logrec.LogPos, err error) {
 	if l.log == nil {
 		return 0, 0, errReplaying
 	}
-	return l.log.AppendReserved(release, typ, payload)
+	return l.log.AppendReserved(release, back, typ, payload)
 }
 
 var errReplaying = errors.New("log is being replayed")
@@ -416,7 +416,7 @@ func (in *Instance) closeClean() error {
 			return err
 		}
 	}
-	_, end, err := in.log.AppendReserved(0, logrec.TypeTerm)
+	_, end, err := in.log.AppendReserved(0, 0, logrec.TypeTerm)
 	if err != nil {
 		return err
 	}

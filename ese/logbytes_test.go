@@ -17,7 +17,7 @@ import (
 
 // maxCommitBytes is what a durable commit of three rows of 150 bytes may take of the log
 // (docs/performance.md, "Bytes of log").
-const maxCommitBytes = 1100
+const maxCommitBytes = 980
 
 // TestLogBytes counts the log of 2,600 durable commits one after the other, each of three rows
 // of 100 to 200 bytes in three tables: one in the order of its keys, two in none.

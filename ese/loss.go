@@ -275,7 +275,7 @@ func (p *lossPlan) record(rec wal.Record) error {
 	switch rec.Type {
 	case logrec.TypeCommit:
 		var c logrec.CommitRec
-		if err := c.Decode(rec.Payload); err != nil {
+		if err := c.Decode(rec.Payload, rec.Back); err != nil {
 			return err
 		}
 		p.commit = time.UnixMilli(c.TimeMS).UTC()

@@ -252,7 +252,7 @@ func (r *RestoreOptions) findEnd(plan *RestorePlan, sources []wal.Source) (stop 
 			continue
 		}
 		var c logrec.CommitRec
-		if err := c.Decode(rec.Payload); err != nil {
+		if err := c.Decode(rec.Payload, rec.Back); err != nil {
 			return 0, err
 		}
 		at := time.UnixMilli(c.TimeMS).UTC()

@@ -123,7 +123,7 @@ func (tx *Tx) CommitLazy() (LogPos, error) {
 	}
 	end, err := tx.in.versions.Commit(&tx.v, func() (logrec.LogPos, error) {
 		c := logrec.CommitRec{Tx: tx.v.ID, Prev: tx.v.Last, TimeMS: tx.in.nowMS()}
-		_, end, err := tx.in.log.AppendReserved(tx.v.Reserved, logrec.TypeCommit, c.Append(nil))
+		_, end, err := tx.in.log.AppendReserved(tx.v.Reserved, c.Prev, logrec.TypeCommit, c.Append(nil))
 		return end, err
 	})
 	if err != nil {
@@ -151,7 +151,7 @@ func (tx *Tx) Rollback() error {
 	}
 	if tx.v.HasLogged() {
 		c := logrec.CommitRec{Tx: tx.v.ID, Prev: tx.v.Last, TimeMS: tx.in.nowMS()}
-		_, end, err := tx.in.log.AppendReserved(tx.v.Reserved, logrec.TypeRollback, c.Append(nil))
+		_, end, err := tx.in.log.AppendReserved(tx.v.Reserved, c.Prev, logrec.TypeRollback, c.Append(nil))
 		if err != nil {
 			tx.abandon()
 			return fmt.Errorf("rollback: %w", err)
@@ -215,7 +215,7 @@ func (tx *Tx) undoChange(t *btree.Tree, c *version.Change) error {
 		return errors.Join(err, rerr)
 	}
 	var n logrec.NodeRec
-	if derr := n.Decode(rec.Payload); derr != nil {
+	if derr := n.Decode(rec.Payload, rec.Back); derr != nil {
 		return errors.Join(err, derr)
 	}
 	return t.UndoLogged(&tx.v, c, &n)

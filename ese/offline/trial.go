@@ -121,7 +121,7 @@ func (o *RecoverOptions) lastCommit(gens []wal.GenInfo) (at time.Time, err error
 			continue
 		}
 		var c logrec.CommitRec
-		if err = c.Decode(rec.Payload); err == nil {
+		if err = c.Decode(rec.Payload, rec.Back); err == nil {
 			at = time.UnixMilli(c.TimeMS).UTC()
 		}
 	}

@@ -15,10 +15,15 @@ import (
 // Log is what the tree asks of the write-ahead log.
 type Log interface {
 	Put(typ logrec.Type, payload []byte) (start, end logrec.LogPos, err error)
-	// PutChange sets reserve bytes of log aside for taking the change back.
-	PutChange(reserve int64, typ logrec.Type, payload []byte) (start, end logrec.LogPos, err error)
+	// PutChange sets reserve bytes of log aside for taking the change back. back is the record
+	// before of the same transaction, for a type that names it.
+	PutChange(
+		reserve int64, back logrec.LogPos, typ logrec.Type, payload []byte,
+	) (start, end logrec.LogPos, err error)
 	// PutReserved is for taking back; it gives release bytes back.
-	PutReserved(release int64, typ logrec.Type, payload []byte) (start, end logrec.LogPos, err error)
+	PutReserved(
+		release int64, back logrec.LogPos, typ logrec.Type, payload []byte,
+	) (start, end logrec.LogPos, err error)
 	End() logrec.LogPos
 }
 

@@ -144,9 +144,9 @@ func (m *Mtr) Commit() error {
 
 func (m *Mtr) append(rec []byte) (start, end logrec.LogPos, err error) {
 	if m.Undo {
-		return m.env.Log.PutReserved(0, logrec.TypeMacro, rec)
+		return m.env.Log.PutReserved(0, 0, logrec.TypeMacro, rec)
 	}
-	return m.env.Log.PutChange(m.Reserve, logrec.TypeMacro, rec)
+	return m.env.Log.PutChange(m.Reserve, 0, logrec.TypeMacro, rec)
 }
 
 // Abort puts every page back as it was and releases the latches.

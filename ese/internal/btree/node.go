@@ -224,7 +224,7 @@ func (t *Tree) append(tx *version.Tx, rec *logrec.NodeRec, b []byte) (start, end
 	size := int64(logrec.FrameSize(len(b)))
 	if rec.CLR {
 		size = min(size, tx.Reserved)
-		start, end, err = t.env.Log.PutReserved(size, rec.Type(), b)
+		start, end, err = t.env.Log.PutReserved(size, rec.Prev, rec.Type(), b)
 		size = -size
 	} else {
 		size += undoSlack
@@ -235,7 +235,7 @@ func (t *Tree) append(tx *version.Tx, rec *logrec.NodeRec, b []byte) (start, end
 		if tx.Reserved == 0 {
 			size += undoSlack // the record of its end
 		}
-		start, end, err = t.env.Log.PutChange(size, rec.Type(), b)
+		start, end, err = t.env.Log.PutChange(size, rec.Prev, rec.Type(), b)
 	}
 	if err == nil {
 		tx.Reserved += size

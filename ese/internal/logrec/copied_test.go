@@ -36,11 +36,11 @@ func TestCopied(t *testing.T) {
 			t.Errorf("%s: %d bytes saved, want %d", c.name, got, c.saved)
 		}
 		var back NodeRec
-		if err := back.Decode(b); err != nil || !bytes.Equal(back.Data, c.data) || back.Prefix != 1 {
+		if err := back.Decode(b, 7); err != nil || !bytes.Equal(back.Data, c.data) || back.Prefix != 1 || back.Prev != 7 {
 			t.Errorf("%s: came back as %q, %v", c.name, back.Data, err)
 		}
 		// The memory of one record serves the next.
-		if err := back.Decode(b); err != nil || !bytes.Equal(back.Data, c.data) {
+		if err := back.Decode(b, 7); err != nil || !bytes.Equal(back.Data, c.data) {
 			t.Errorf("%s: came back the second time as %q, %v", c.name, back.Data, err)
 		}
 	}

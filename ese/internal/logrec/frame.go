@@ -9,14 +9,15 @@ import (
 const (
 	// MinFrame is the size of the shortest frame, MaxFrameHeader that of the longest header.
 	MinFrame       = fixedHeader + 1
-	MaxFrameHeader = fixedHeader + maxLength
+	MaxFrameHeader = fixedHeader + maxLength + maxLink
 	// MarkSize is what a FlushMark takes, EndSize what an End takes.
 	MarkSize        = MinFrame + MarkPayloadSize
 	EndSize         = MinFrame
 	MarkPayloadSize = 8
 
 	fixedHeader = 9 // crc, crc before, type
-	maxLength   = 4 // bytes of a length: less than 1<<28
+	maxLength   = 4 // bytes of a length
+	maxFile     = 1 << 28
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -26,23 +27,13 @@ type Frame struct {
 	Type    Type
 	Prev    uint32 // crc of the record before
 	Sum     uint32 // crc of this record
+	Size    int    // the bytes the frame takes in the file
+	Back    LogPos // of a linked type: the record before of the same transaction; 0 for its first
 	Payload []byte
 }
 
-// Size is the number of bytes the frame takes in the file.
-func (f Frame) Size() int { return FrameSize(len(f.Payload)) }
-
-// FrameSize is the number of bytes a record with such a payload takes in the file.
-func FrameSize(payload int) int { return headerSize(payload) + payload }
-
-func headerSize(payload int) int {
-	n := MinFrame
-	for payload >= 0x80 {
-		payload >>= 7
-		n++
-	}
-	return n
-}
+// FrameSize is the most bytes that a record with such a payload takes in the file.
+func FrameSize(payload int) int { return MaxFrameHeader + payload }
 
 // seed mixes the position into the checksum. It steps through the table by hand because
 // crc32.Update would make the eight bytes escape to the heap for each record.
@@ -55,18 +46,25 @@ func seed(pos LogPos) uint32 {
 	return crc
 }
 
-// SealFrame fills the header h of a record at pos. It returns how much of h the header takes, and
-// the record's checksum, which the next record takes as prev.
+// SealFrame fills the header h of a record at pos; back goes into that of a linked type. It
+// returns how much of h the header takes, and the record's checksum, which the next record takes
+// as prev.
 func SealFrame(
-	h *[MaxFrameHeader]byte, pos LogPos, typ Type, prev uint32, parts ...[]byte,
+	h *[MaxFrameHeader]byte, pos LogPos, typ Type, prev uint32, back LogPos, parts ...[]byte,
 ) (n int, sum uint32) {
-	payload := 0
+	var link [maxLink]byte
+	size := 0
+	if typ.Linked() {
+		size = putLink(link[:], pos, back)
+	}
+	linked := link[:size]
 	for _, p := range parts {
-		payload += len(p)
+		size += len(p)
 	}
 	binary.LittleEndian.PutUint32(h[4:], prev)
 	h[8] = byte(typ)
-	n = fixedHeader + binary.PutUvarint(h[fixedHeader:], uint64(payload))
+	n = fixedHeader + binary.PutUvarint(h[fixedHeader:fixedHeader+maxLength], uint64(size))
+	n += copy(h[n:], linked)
 	sum = crc32.Update(seed(pos), castagnoli, h[4:n])
 	for _, p := range parts {
 		sum = crc32.Update(sum, castagnoli, p)
@@ -78,15 +76,15 @@ func SealFrame(
 // FrameLen returns the size of the frame that begins at b, as its header has it, which only
 // the checksum can prove. ok is false where no frame can begin.
 func FrameLen(b []byte) (n int, ok bool) {
-	header, payload, ok := frameLen(b)
-	return header + payload, ok
+	header, rest, ok := frameLen(b)
+	return header + rest, ok
 }
 
-func frameLen(b []byte) (header, payload int, ok bool) {
+func frameLen(b []byte) (header, rest int, ok bool) {
 	if len(b) < MinFrame || b[8] == byte(TypeNone) {
 		return 0, 0, false
 	}
-	u, n := binary.Uvarint(b[fixedHeader:min(len(b), MaxFrameHeader)])
+	u, n := binary.Uvarint(b[fixedHeader:min(len(b), fixedHeader+maxLength)])
 	if n <= 0 || n > 1 && u>>(7*(n-1)) == 0 { // there is one way to write a length
 		return 0, 0, false
 	}
@@ -96,8 +94,8 @@ func frameLen(b []byte) (header, payload int, ok bool) {
 // DecodeFrame returns the frame at the beginning of b, which lies at pos. The payload is part
 // of b. ok is false when there is no valid frame; the caller compares Prev with the chain.
 func DecodeFrame(b []byte, pos LogPos) (f Frame, ok bool) {
-	header, payload, ok := frameLen(b)
-	n := header + payload
+	header, rest, ok := frameLen(b)
+	n := header + rest
 	if !ok || n > len(b) {
 		return Frame{}, false
 	}
@@ -105,9 +103,18 @@ func DecodeFrame(b []byte, pos LogPos) (f Frame, ok bool) {
 	if sum != binary.LittleEndian.Uint32(b) {
 		return Frame{}, false
 	}
-	return Frame{
-		Type: Type(b[8]), Prev: binary.LittleEndian.Uint32(b[4:]), Sum: sum, Payload: b[header:n:n],
-	}, true
+	f = Frame{
+		Type: Type(b[8]), Prev: binary.LittleEndian.Uint32(b[4:]), Sum: sum, Size: n,
+		Payload: b[header:n:n],
+	}
+	if f.Type.Linked() {
+		var m int
+		if f.Back, m, ok = readLink(f.Payload, pos); !ok {
+			return Frame{}, false
+		}
+		f.Payload = f.Payload[m:]
+	}
+	return f, true
 }
 
 // PutMark fills the payload of a FlushMark in the file with this key.

@@ -72,11 +72,11 @@ func FuzzNodeRec(f *testing.F) {
 	f.Fuzz(func(t *testing.T, rec, raw []byte) {
 		p := fuzzPage(raw)
 		var r NodeRec
-		if p == nil || r.Decode(rec) != nil {
+		if p == nil || r.Decode(rec, 99) != nil {
 			return
 		}
 		var back NodeRec
-		if err := back.Decode(r.Append(nil)); err != nil {
+		if err := back.Decode(r.Append(nil), 99); err != nil {
 			t.Fatalf("a record that was read cannot be written: %v", err)
 		}
 		before := append(page.Page(nil), p...)
@@ -135,7 +135,7 @@ func FuzzSmall(f *testing.F) {
 	f.Add(d.Append(nil))
 	f.Add((&StreamRec{DB: 1, Offset: 4096}).AppendHead(nil))
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		_ = new(CommitRec).Decode(b)
+		_ = new(CommitRec).Decode(b, 99)
 		_ = new(StreamRec).Decode(b)
 		_ = new(TreeRec).Decode(b)
 		if d := new(DBRec); d.Decode(b) == nil {

@@ -49,9 +49,9 @@ func TestSignature(t *testing.T) {
 	}
 }
 
-func seal(pos LogPos, typ Type, prev uint32, payload []byte) []byte {
+func seal(pos LogPos, typ Type, prev uint32, back LogPos, payload []byte) []byte {
 	var h [MaxFrameHeader]byte
-	n, _ := SealFrame(&h, pos, typ, prev, payload)
+	n, _ := SealFrame(&h, pos, typ, prev, back, payload)
 	return append(h[:n], payload...)
 }
 
@@ -59,9 +59,9 @@ func TestFrame(t *testing.T) {
 	pos := MakePos(3, 8192)
 	for _, n := range []int{0, 1, 127, 128, 10_000, 16383, 16384, 1 << 21} {
 		payload := bytes.Repeat([]byte("ab"), n/2+1)[:n]
-		b := seal(pos, 17, 99, payload)
+		b := seal(pos, 17, 99, 5, payload)
 		f, ok := DecodeFrame(b, pos)
-		if !ok || f.Type != 17 || f.Prev != 99 || !bytes.Equal(f.Payload, payload) || f.Size() != len(b) {
+		if !ok || f.Type != 17 || f.Prev != 99 || !bytes.Equal(f.Payload, payload) || f.Size != len(b) || f.Back != 0 {
 			t.Fatalf("payload of %d: %+v, %v", len(payload), f, ok)
 		}
 		if _, ok := DecodeFrame(b, pos+1); ok {
@@ -107,11 +107,56 @@ func TestFrameLen(t *testing.T) {
 	}
 }
 
+// TestLink shows that a record finds the one before of its transaction, wherever that stands.
+func TestLink(t *testing.T) {
+	pos := MakePos(7, 5<<20)
+	for _, back := range []LogPos{
+		0, MakePos(7, 5<<20-1), MakePos(7, 4096), MakePos(6, 5<<20), MakePos(1, 4096), MakePos(6, 1<<28-1),
+	} {
+		for _, typ := range []Type{TypeNode, TypeDelta, TypeCommit, TypeRollback, TypeLeft} {
+			f, ok := DecodeFrame(seal(pos, typ, 1, back, []byte("x")), pos)
+			if !ok || f.Back != back || string(f.Payload) != "x" {
+				t.Errorf("type %d, back to %v: %+v, %v", typ, back, f, ok)
+			}
+		}
+	}
+	last := MakePos(0xFFFFFFFF, 1<<28-1)
+	f, ok := DecodeFrame(seal(last, TypeNode, 1, last-1<<32, nil), last)
+	if !ok || f.Back != last-1<<32 {
+		t.Errorf("the longest link: %+v, %v", f, ok)
+	}
+}
+
+// A link never leads forward, or to no place of a file: who goes back along links comes to an end.
+func TestLinkBackwards(t *testing.T) {
+	pos := MakePos(7, 9000)
+	for _, link := range [][]byte{
+		nil,
+		{0x80},
+		{7<<1 | 1, 0},
+		{8<<1 | 1, 0},
+		{3<<1 | 1},
+		{3<<1 | 1, 0x80},
+		{3<<1 | 1, 0x80, 0x80, 0x80, 0x80, 1},
+		{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0},
+		{0xaa, 0x8c, 1, 0, 0},
+		bytes.Repeat([]byte{0xff}, 11),
+	} {
+		back, n, ok := readLink(link, pos)
+		if ok && back >= pos {
+			t.Errorf("link %x leads to %v, %d", link, back, n)
+		}
+		if ok && len(link) != 5 {
+			t.Errorf("link %x is taken: %v", link, back)
+		}
+	}
+}
+
 func TestMark(t *testing.T) {
 	var p [MarkPayloadSize]byte
 	pos := MakePos(9, 4096)
 	PutMark(&p, 7, 1234)
-	b := seal(pos, TypeFlushMark, 5, p[:])
+	b := seal(pos, TypeFlushMark, 5, 0, p[:])
 	if !IsMark(b, pos, 7) {
 		t.Error("a mark is not recognised")
 	}
@@ -131,20 +176,20 @@ func TestCorruptError(t *testing.T) {
 }
 
 func FuzzDecodeFrame(f *testing.F) {
-	f.Add(seal(MakePos(1, 4096), 16, 0, []byte("payload")))
+	f.Add(seal(MakePos(1, 4200), 16, 0, MakePos(1, 4096), []byte("payload")))
 	f.Add(make([]byte, 40))
 	f.Add([]byte{1, 2, 3, 4, 0, 0, 0, 0, 16, 0xff, 0xff, 0xff, 0x7f})
 	f.Add([]byte{1, 2, 3, 4, 0, 0, 0, 0, 16, 0x80, 0x00})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		fr, ok := DecodeFrame(b, MakePos(1, 4096))
+		fr, ok := DecodeFrame(b, MakePos(1, 4200))
 		if !ok {
 			return
 		}
-		again := seal(MakePos(1, 4096), fr.Type, fr.Prev, fr.Payload)
-		if !bytes.Equal(again, b[:fr.Size()]) {
+		again := seal(MakePos(1, 4200), fr.Type, fr.Prev, fr.Back, fr.Payload)
+		if !bytes.Equal(again, b[:fr.Size]) {
 			t.Error("a decoded frame encodes differently")
 		}
-		IsMark(b, MakePos(1, 4096), 0)
+		IsMark(b, MakePos(1, 4200), 0)
 	})
 }
 

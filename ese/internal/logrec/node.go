@@ -32,7 +32,7 @@ const (
 // NodeRec is the payload of TypeNode and, with NodeDelta, of TypeDelta.
 type NodeRec struct {
 	Tx       TxID
-	Prev     LogPos // the transaction's record before this one; 0 for its first
+	Prev     LogPos // the transaction's record before this one; 0 for its first. The frame has it
 	CLR      bool   // a compensation: never undone itself
 	UndoNext LogPos // for a compensation: the record to undo next; 0 when there is none
 	DB       DBID
@@ -79,7 +79,6 @@ func (r *NodeRec) Append(b []byte) []byte {
 	}
 	b = append(b, op, byte(r.DB))
 	b = binary.AppendUvarint(b, uint64(r.Tx))
-	b = binary.AppendUvarint(b, uint64(r.Prev))
 	if r.CLR {
 		b = binary.AppendUvarint(b, uint64(r.UndoNext))
 	}
@@ -103,13 +102,13 @@ func (r *NodeRec) Append(b []byte) []byte {
 	return b
 }
 
-// Decode reads r from a payload; the slices lie in b, or in memory that the next Decode uses.
-func (r *NodeRec) Decode(b []byte) error {
+// Decode reads r from a payload in a frame that names prev; the slices lie in b, or in memory
+// that the next Decode uses.
+func (r *NodeRec) Decode(b []byte, prev LogPos) error {
 	d := decoder{b: b}
 	op := d.u8()
-	*r = NodeRec{Op: NodeOp(op &^ nodeCLR), CLR: op&nodeCLR != 0, DB: DBID(d.u8()), data: r.data}
+	*r = NodeRec{Op: NodeOp(op &^ nodeCLR), CLR: op&nodeCLR != 0, DB: DBID(d.u8()), Prev: prev, data: r.data}
 	r.Tx = TxID(d.uvarint())
-	r.Prev = LogPos(d.uvarint())
 	if r.CLR {
 		r.UndoNext = LogPos(d.uvarint())
 	}

@@ -10,7 +10,7 @@ import (
 // CommitRec is the payload of TypeCommit, TypeRollback and TypeLeft.
 type CommitRec struct {
 	Tx   TxID
-	Prev LogPos
+	Prev LogPos // the transaction's record before this one. The frame has it
 	// TimeMS is UTC in milliseconds since 1970; it never runs backwards within a stream, so
 	// that a restore can stop at a moment.
 	TimeMS int64
@@ -21,14 +21,13 @@ var errSmallRec = errors.New("malformed log record")
 // Append encodes r.
 func (r *CommitRec) Append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(r.Tx))
-	b = binary.AppendUvarint(b, uint64(r.Prev))
 	return binary.AppendUvarint(b, uint64(r.TimeMS))
 }
 
-// Decode reads r from a payload.
-func (r *CommitRec) Decode(b []byte) error {
+// Decode reads r from a payload in a frame that names prev.
+func (r *CommitRec) Decode(b []byte, prev LogPos) error {
 	d := decoder{b: b}
-	*r = CommitRec{Tx: TxID(d.uvarint()), Prev: LogPos(d.uvarint()), TimeMS: int64(d.uvarint())}
+	*r = CommitRec{Tx: TxID(d.uvarint()), Prev: prev, TimeMS: int64(d.uvarint())}
 	if d.bad {
 		return errSmallRec
 	}

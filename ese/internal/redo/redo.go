@@ -163,7 +163,7 @@ func (r *Redo) record(rec wal.Record) error {
 		return r.macro(rec)
 	case logrec.TypeCommit, logrec.TypeRollback, logrec.TypeLeft:
 		var c logrec.CommitRec
-		if err := c.Decode(rec.Payload); err != nil {
+		if err := c.Decode(rec.Payload, rec.Back); err != nil {
 			return err
 		}
 		r.MaxTx = max(r.MaxTx, c.Tx)
@@ -204,7 +204,7 @@ func (r *Redo) Follow(rec wal.Record) error {
 	}
 	switch rec.Type {
 	case logrec.TypeNode, logrec.TypeDelta:
-		if err := r.rec.Decode(rec.Payload); err != nil {
+		if err := r.rec.Decode(rec.Payload, rec.Back); err != nil {
 			return err
 		}
 		r.seen(r.rec.Tx, r.rec.Prev, rec.Pos)
@@ -227,7 +227,7 @@ func Concerns(rec wal.Record, db logrec.DBID) (yes bool, err error) {
 	switch rec.Type {
 	case logrec.TypeNode, logrec.TypeDelta:
 		var n logrec.NodeRec
-		err = n.Decode(rec.Payload)
+		err = n.Decode(rec.Payload, rec.Back)
 		return n.DB == db, err
 	case logrec.TypeMacro:
 		err = logrec.EachMacroPage(rec.Payload, func(m logrec.MacroPage) error {
@@ -314,7 +314,7 @@ func (r *Redo) seen(tx logrec.TxID, prev, pos logrec.LogPos) {
 
 func (r *Redo) node(rec wal.Record) error {
 	n := &r.rec
-	if err := n.Decode(rec.Payload); err != nil {
+	if err := n.Decode(rec.Payload, rec.Back); err != nil {
 		return err
 	}
 	if n.Type() != rec.Type {
@@ -326,7 +326,7 @@ func (r *Redo) node(rec wal.Record) error {
 	}
 	c := change{
 		db: n.DB, no: n.Page, before: n.Before, after: n.After, pos: rec.Pos, end: rec.End,
-		isNode: true, b: rec.Payload,
+		isNode: true, back: rec.Back, b: rec.Payload,
 	}
 	if r.team != nil {
 		return r.team.give(c)
@@ -362,6 +362,7 @@ type change struct {
 	no            page.No
 	before, after page.DBTime
 	pos, end      logrec.LogPos
+	back          logrec.LogPos // of a node record
 	b             []byte
 }
 

@@ -43,12 +43,16 @@ func (w *world) Put(typ logrec.Type, b []byte) (start, end logrec.LogPos, err er
 	return w.log.Append(typ, b)
 }
 
-func (w *world) PutChange(n int64, typ logrec.Type, b []byte) (start, end logrec.LogPos, err error) {
-	return w.log.AppendChange(n, typ, b)
+func (w *world) PutChange(
+	n int64, back logrec.LogPos, typ logrec.Type, b []byte,
+) (start, end logrec.LogPos, err error) {
+	return w.log.AppendChange(n, back, typ, b)
 }
 
-func (w *world) PutReserved(n int64, typ logrec.Type, b []byte) (start, end logrec.LogPos, err error) {
-	return w.log.AppendReserved(n, typ, b)
+func (w *world) PutReserved(
+	n int64, back logrec.LogPos, typ logrec.Type, b []byte,
+) (start, end logrec.LogPos, err error) {
+	return w.log.AppendReserved(n, back, typ, b)
 }
 
 func (w *world) FlushTo(pos logrec.LogPos) error {
@@ -148,7 +152,7 @@ func (w *world) beginTx() *version.Tx {
 func (w *world) commit(tx *version.Tx) {
 	_, err := w.versions.Commit(tx, func() (logrec.LogPos, error) {
 		c := logrec.CommitRec{Tx: tx.ID, Prev: tx.Last, TimeMS: int64(tx.ID)}
-		_, end, err := w.log.Append(logrec.TypeCommit, c.Append(nil))
+		_, end, err := w.log.AppendReserved(0, c.Prev, logrec.TypeCommit, c.Append(nil))
 		return end, err
 	})
 	must(w.t, err)

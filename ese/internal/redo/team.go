@@ -102,7 +102,7 @@ func (w *worker) make(c *change) {
 	}
 	var err error
 	if c.isNode {
-		err = w.rec.Decode(c.b)
+		err = w.rec.Decode(c.b, c.back)
 	}
 	if err == nil {
 		err = w.page(c, &w.rec)

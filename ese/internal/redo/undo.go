@@ -74,7 +74,7 @@ func (u *Undoer) Resume(losers []*Loser) error {
 
 func (u *Undoer) append(typ logrec.Type, tx logrec.TxID, last logrec.LogPos) error {
 	c := logrec.CommitRec{Tx: tx, Prev: last, TimeMS: u.NowMS()}
-	_, _, err := u.Log.AppendReserved(0, typ, c.Append(nil))
+	_, _, err := u.Log.AppendReserved(0, last, typ, c.Append(nil))
 	return err
 }
 
@@ -188,7 +188,7 @@ func (u *Undoer) step(w *walk, rec wal.Record) (logrec.LogPos, error) {
 	if rec.Type != logrec.TypeNode && rec.Type != logrec.TypeDelta {
 		return 0, fmt.Errorf("record at %v has type %d, not a change", rec.Pos, rec.Type)
 	}
-	if err := n.Decode(rec.Payload); err != nil {
+	if err := n.Decode(rec.Payload, rec.Back); err != nil {
 		return 0, err
 	}
 	switch {

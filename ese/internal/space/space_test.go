@@ -35,11 +35,15 @@ func (h *heap) Put(_ logrec.Type, b []byte) (start, end logrec.LogPos, err error
 	return n, n + 1, nil
 }
 
-func (h *heap) PutChange(_ int64, typ logrec.Type, b []byte) (start, end logrec.LogPos, err error) {
+func (h *heap) PutChange(
+	_ int64, _ logrec.LogPos, typ logrec.Type, b []byte,
+) (start, end logrec.LogPos, err error) {
 	return h.Put(typ, b)
 }
 
-func (h *heap) PutReserved(_ int64, typ logrec.Type, b []byte) (start, end logrec.LogPos, err error) {
+func (h *heap) PutReserved(
+	_ int64, _ logrec.LogPos, typ logrec.Type, b []byte,
+) (start, end logrec.LogPos, err error) {
 	return h.Put(typ, b)
 }
 

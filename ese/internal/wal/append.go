@@ -22,27 +22,27 @@ type claim struct {
 // generation is not prepared. ErrFull when there is no file to go on in, or what is left is set
 // aside (AppendChange): nothing was appended, and a later call may succeed.
 func (l *Log) Append(typ logrec.Type, parts ...[]byte) (start, end logrec.LogPos, err error) {
-	return l.append(claim{}, typ, parts)
+	return l.append(claim{}, 0, typ, parts)
 }
 
 // AppendChange is Append of a record that may have to be taken back: it sets reserve bytes
-// aside for that.
+// aside for that. back is the record before of the same transaction, where the type names it.
 func (l *Log) AppendChange(
-	reserve int64, typ logrec.Type, parts ...[]byte,
+	reserve int64, back logrec.LogPos, typ logrec.Type, parts ...[]byte,
 ) (start, end logrec.LogPos, err error) {
-	return l.append(claim{reserve: reserve}, typ, parts)
+	return l.append(claim{reserve: reserve}, back, typ, parts)
 }
 
 // AppendReserved is Append of a record that space was set aside for: what ends or takes back
 // work. It gives release bytes back, and goes on in a reserve file when the disk is full.
 func (l *Log) AppendReserved(
-	release int64, typ logrec.Type, parts ...[]byte,
+	release int64, back logrec.LogPos, typ logrec.Type, parts ...[]byte,
 ) (start, end logrec.LogPos, err error) {
-	return l.append(claim{reserve: -release, entitled: true}, typ, parts)
+	return l.append(claim{reserve: -release, entitled: true}, back, typ, parts)
 }
 
 func (l *Log) append(
-	c claim, typ logrec.Type, parts [][]byte,
+	c claim, back logrec.LogPos, typ logrec.Type, parts [][]byte,
 ) (start, end logrec.LogPos, err error) {
 	n := 0
 	for _, p := range parts {
@@ -59,7 +59,7 @@ func (l *Log) append(
 	if l.needMark {
 		l.putMark()
 	}
-	start = l.put(typ, parts...)
+	start = l.put(typ, back, parts...)
 	end = l.position()
 	l.end.Store(uint64(end))
 	if l.head-l.tail >= eagerBytes && !l.eager {
@@ -184,7 +184,7 @@ func (l *Log) roll() obstacle {
 	case l.head-l.tail+endSize > int64(len(l.ring)):
 		return obstacleFlush
 	}
-	l.put(logrec.TypeEnd)
+	l.put(logrec.TypeEnd, 0)
 	l.closing, l.closeAt = l.cur, l.head
 	l.cur, l.next = l.next, nil
 	l.cur.base = l.head - headerSize
@@ -200,14 +200,14 @@ func (l *Log) roll() obstacle {
 // the mark says the truth: all before it is durable.
 func (l *Log) putMark() {
 	logrec.PutMark(&l.mark, l.cur.hdr.Key, l.o.Rand())
-	l.put(logrec.TypeFlushMark, l.mark[:])
+	l.put(logrec.TypeFlushMark, 0, l.mark[:])
 	l.needMark = false
 }
 
 // put copies one frame into the ring, which has room for it.
-func (l *Log) put(typ logrec.Type, parts ...[]byte) logrec.LogPos {
+func (l *Log) put(typ logrec.Type, back logrec.LogPos, parts ...[]byte) logrec.LogPos {
 	pos := l.position()
-	n, sum := logrec.SealFrame(&l.header, pos, typ, l.chain, parts...)
+	n, sum := logrec.SealFrame(&l.header, pos, typ, l.chain, back, parts...)
 	l.chain = sum
 	l.copyIn(l.header[:n])
 	for _, p := range parts {

@@ -168,8 +168,15 @@ func (c *crashRun) step() {
 			payload[i] = byte(i * 7)
 		}
 		rec := Record{Type: 16 + logrec.Type(c.rng.IntN(8)), Payload: payload}
+		var back logrec.LogPos
+		if n := len(c.want); n > 0 && c.rng.IntN(3) > 0 {
+			back = c.want[n-1-c.rng.IntN(min(n, 40))].Pos
+		}
+		if rec.Type.Linked() {
+			rec.Back = back
+		}
 		var err error
-		rec.Pos, rec.End, err = c.l.Append(rec.Type, payload)
+		rec.Pos, rec.End, err = c.l.AppendChange(0, back, rec.Type, payload)
 		if err != nil {
 			c.fail("append: %v", err)
 		}

@@ -25,5 +25,6 @@
 // OnEvent may run inside Append and FlushTo of any goroutine, so they must not wait for a lock
 // that a caller of these holds, and must not call the Log's waiting methods.
 //
-// It does not know what records mean, which generations are still needed, or pages.
+// It does not know what records mean, but that some name an earlier one, which generations are
+// still needed, or pages.
 package wal

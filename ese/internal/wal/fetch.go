@@ -67,8 +67,8 @@ func decodeAt(name string, b []byte, pos logrec.LogPos) (Record, error) {
 			File: name, Pos: pos, Reason: "no valid record", Err: logrec.ErrLogCorrupt,
 		}
 	}
-	end := logrec.MakePos(pos.Generation(), pos.Offset()+int64(fr.Size()))
-	return Record{Type: fr.Type, Pos: pos, End: end, Payload: fr.Payload}, nil
+	end := logrec.MakePos(pos.Generation(), pos.Offset()+int64(fr.Size))
+	return Record{Type: fr.Type, Pos: pos, End: end, Back: fr.Back, Payload: fr.Payload}, nil
 }
 
 // drop closes the open file, which was only read.

@@ -16,6 +16,8 @@ type Record struct {
 	Type logrec.Type
 	Pos  logrec.LogPos
 	End  logrec.LogPos
+	// Back is the record before of the same transaction, where the type names it.
+	Back logrec.LogPos
 	// Payload is, from Reader.Next, valid until the next call.
 	Payload []byte
 }
@@ -149,7 +151,7 @@ func (r *Reader) frame() (logrec.Frame, bool) {
 }
 
 func (r *Reader) step(f logrec.Frame) {
-	r.off += int64(f.Size())
+	r.off += int64(f.Size)
 	r.chain = f.Sum
 }
 
@@ -165,7 +167,7 @@ func (r *Reader) Next() (Record, error) {
 			r.done = true
 			break
 		}
-		rec := Record{Type: f.Type, Pos: r.pos(), Payload: f.Payload}
+		rec := Record{Type: f.Type, Pos: r.pos(), Back: f.Back, Payload: f.Payload}
 		r.step(f)
 		rec.End = r.pos()
 		switch f.Type {

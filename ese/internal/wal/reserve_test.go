@@ -37,7 +37,7 @@ func TestReserve(t *testing.T) {
 				_, _ = l.Prepare()
 			}
 			n := rng.IntN(3000)
-			_, _, err := l.AppendChange(int64(n+64), 16, make([]byte, n))
+			_, _, err := l.AppendChange(int64(n+64), 0, 16, make([]byte, n))
 			if errors.Is(err, ErrFull) {
 				break
 			}
@@ -46,18 +46,18 @@ func TestReserve(t *testing.T) {
 			}
 			due = append(due, n)
 			if len(due) > 3 && rng.IntN(3) == 0 { // something else commits
-				if _, _, err := l.AppendReserved(int64(due[0]+64), 18, make([]byte, 20)); err != nil {
+				if _, _, err := l.AppendReserved(int64(due[0]+64), 0, 18, make([]byte, 20)); err != nil {
 					t.Fatalf("seed %d: commit: %v", seed, err)
 				}
 				due = due[1:]
 			}
 		}
 		for i := len(due) - 1; i >= 0; i-- {
-			if _, _, err := l.AppendReserved(int64(due[i]+64), 16, make([]byte, due[i])); err != nil {
+			if _, _, err := l.AppendReserved(int64(due[i]+64), 0, 16, make([]byte, due[i])); err != nil {
 				t.Fatalf("seed %d: compensation %d of %d: %v", seed, i, len(due), err)
 			}
 		}
-		if _, _, err := l.AppendReserved(0, 21, nil); err != nil {
+		if _, _, err := l.AppendReserved(0, 0, 21, nil); err != nil {
 			t.Fatalf("seed %d: the last record: %v", seed, err)
 		}
 		if err := l.Close(); err != nil {
@@ -89,7 +89,7 @@ func TestReserveGrows(t *testing.T) {
 	l := mustCreate(t, testOptions(disk, 1))
 	reserved := int64(0)
 	for range 200 {
-		if _, _, err := l.AppendChange(4000, 16, make([]byte, 3900)); err != nil {
+		if _, _, err := l.AppendChange(4000, 0, 16, make([]byte, 3900)); err != nil {
 			t.Fatal(err)
 		}
 		reserved += 4000
@@ -97,7 +97,7 @@ func TestReserveGrows(t *testing.T) {
 	if room := int64(l.reserves) * l.fileRoom(); l.reserves < 10 || room < reserved-2*l.o.GenerationBytes {
 		t.Fatalf("%d reserve files for %d bytes", l.reserves, reserved)
 	}
-	if _, _, err := l.AppendReserved(reserved, 18, nil); err != nil {
+	if _, _, err := l.AppendReserved(reserved, 0, 18, nil); err != nil {
 		t.Fatal(err)
 	}
 	mustFlush(t, l)
@@ -129,7 +129,7 @@ func TestRefuse(t *testing.T) {
 	if _, _, err := l.Append(16, nil); !errors.Is(err, no) {
 		t.Errorf("append: %v", err)
 	}
-	if _, _, err := l.AppendReserved(0, 16, nil); err != nil {
+	if _, _, err := l.AppendReserved(0, 0, 16, nil); err != nil {
 		t.Errorf("reserved append: %v", err)
 	}
 	if err := l.Close(); err != nil {
@@ -152,7 +152,7 @@ func TestSetAside(t *testing.T) {
 		t.Fatalf("set aside what is not there: %v", err)
 	}
 	for left := n; left > 0; left -= 4000 {
-		if _, _, err := l.AppendReserved(0, 16, make([]byte, 3900)); err != nil {
+		if _, _, err := l.AppendReserved(0, 0, 16, make([]byte, 3900)); err != nil {
 			t.Fatalf("with %d bytes left: %v", left, err)
 		}
 	}

@@ -84,10 +84,11 @@ func (l *Log) eachOf(gen uint32, fn func(Record) error) error {
 		if fr.Type == logrec.TypeEnd {
 			break
 		}
-		chain, off = fr.Sum, off+int64(fr.Size())
+		chain, off = fr.Sum, off+int64(fr.Size)
 		if fr.Type != logrec.TypeFlushMark {
 			err = fn(Record{
-				Type: fr.Type, Pos: pos, End: logrec.MakePos(gen, off), Payload: fr.Payload,
+				Type: fr.Type, Pos: pos, End: logrec.MakePos(gen, off), Back: fr.Back,
+				Payload: fr.Payload,
 			})
 		}
 	}
@@ -279,13 +280,13 @@ func (s *Source) walk(file io.ReaderAt) error {
 		}
 		if f.Type == logrec.TypeCommit {
 			var c logrec.CommitRec
-			if err := c.Decode(f.Payload); err != nil {
+			if err := c.Decode(f.Payload, f.Back); err != nil {
 				return err
 			}
 			s.LastCommit = c.TimeMS
 		}
 		chain = f.Sum
-		s.Used += int64(f.Size())
+		s.Used += int64(f.Size)
 		if f.Type == logrec.TypeEnd {
 			s.Closed = true
 			return nil

@@ -94,7 +94,7 @@ func mustFlush(t testing.TB, l *Log) {
 }
 
 func sameRecord(a, b Record) bool {
-	return a.Type == b.Type && a.Pos == b.Pos && a.End == b.End && bytes.Equal(a.Payload, b.Payload)
+	return a.Type == b.Type && a.Pos == b.Pos && a.End == b.End && a.Back == b.Back && bytes.Equal(a.Payload, b.Payload)
 }
 
 func compare(t testing.TB, got, want []Record) {
