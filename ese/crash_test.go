@@ -380,7 +380,9 @@ func (s *sim) collect() {
 func (s *sim) recoverUntilUp(again bool) {
 	for try := 0; ; try++ {
 		if s.disk.Cut != nil {
-			s.disk = &esetest.CrashDisk{Mem: s.disk.Cut, Rand: s.rng, OnCut: s.disk.OnCut}
+			s.disk = &esetest.CrashDisk{
+				Mem: s.disk.Cut, Rand: s.rng, OnCut: s.disk.OnCut, Trace: s.disk.Trace,
+			}
 			s.acked = s.ackCut // what was acknowledged after the cut never happened
 			s.loseCheckpoint()
 		}

@@ -241,10 +241,10 @@ func (db *Database) writeFlushMap(pos LogPos, end logrec.Signature) error {
 	h.sums = make([]uint32, n)
 	copy(h.sums, ff.sums)
 	for _, i := range slices.Sorted(maps.Keys(chunks)) {
-		b := chunks[i]
 		if i >= n {
-			continue
+			break
 		}
+		b := chunks[i]
 		if _, err := ff.f.WriteAt(b, flushAt(i, int(1-ff.places[i]))); err != nil {
 			return err
 		}

@@ -93,8 +93,7 @@ func (db *Database) eachName(want func(*tableName) bool) []string {
 	return out
 }
 
-// allTables returns all tables that any transaction may see, in the order of their trees, so that the
-// background takes the same way each time.
+// allTables returns all tables that any transaction may see, by their numbers.
 func (db *Database) allTables() []*Table {
 	db.tableMu.RLock()
 	defer db.tableMu.RUnlock()

@@ -15,7 +15,9 @@ import (
 func versionFile(o *Options) string { return filepath.Join(o.Dir, o.Base+"ver.tmp") }
 
 func versionLimits(o *Options) version.Limits {
-	l := version.Limits{Memory: o.VersionBytes, File: o.VersionFileBytes, Tx: o.TxVersionBytes}
+	l := version.Limits{
+		Memory: o.VersionBytes, File: o.VersionFileBytes, Tx: o.TxVersionBytes, Repeat: o.Manual,
+	}
 	if l.File > 0 && !o.ReadOnly {
 		l.Open = func() (vfs.File, error) {
 			return o.FS.OpenFile(versionFile(o), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)

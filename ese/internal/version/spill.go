@@ -19,6 +19,10 @@ type Limits struct {
 	Tx int64
 	// Open makes the file, empty; nil: nothing is spilled.
 	Open func() (vfs.File, error)
+	// Repeat makes the hashes of keys the same in each run, so that what the store does is a
+	// function of what it is asked. For simulation: it takes away what protects from keys that
+	// were chosen to meet in one chain.
+	Repeat bool
 }
 
 // ErrSpill: the temporary file of the version store cannot be written or read.

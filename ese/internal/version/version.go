@@ -3,6 +3,7 @@ package version
 import (
 	"bytes"
 	"errors"
+	"hash/fnv"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -132,7 +133,15 @@ func (s *Store) Refused() uint64 { return s.refused.Load() }
 func (s *Store) Bytes() int64 { return s.bytes.Load() }
 
 func (s *Store) hash(tree TreeID, key []byte) uint64 {
-	return maphash.Bytes(s.seed, key) ^ uint64(tree)*0x9e3779b97f4a7c15
+	var h uint64
+	if s.limits.Repeat {
+		f := fnv.New64a()
+		_, _ = f.Write(key) // never fails
+		h = f.Sum64()
+	} else {
+		h = maphash.Bytes(s.seed, key)
+	}
+	return h ^ uint64(tree)*0x9e3779b97f4a7c15
 }
 
 func (s *Store) shard(h uint64) *shard { return &s.shards[h>>58] }
