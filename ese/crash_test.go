@@ -48,7 +48,7 @@ func TestCrash(t *testing.T) {
 type crashCounts struct {
 	ScrubPasses, PagesReturned, PagesTrimmed, PagesMoved, PagesJoined int
 	Crashes, InRecovery, Rolls, Checkpoints, Uncommitted, Splits, Merges, Undone, Torn, Commits,
-	UndoneInRecovery, Faults, Adds, Quiet, DDL, Built, Spilled, Longs,
+	UndoneInRecovery, Faults, Adds, Quiet, Reused, DDL, Built, Spilled, Longs,
 	CheckpointsLost int
 
 	full fullCounts
@@ -69,6 +69,7 @@ func (c *crashCounts) add(o *crashCounts) {
 	c.UndoneInRecovery += o.UndoneInRecovery
 	c.Faults += o.Faults
 	c.Quiet += o.Quiet
+	c.Reused += o.Reused
 	c.Adds += o.Adds
 	c.ScrubPasses += o.ScrubPasses
 	c.PagesReturned += o.PagesReturned
@@ -89,9 +90,10 @@ func (c *crashCounts) demand(t *testing.T) {
 		"checkpoint moves": c.Checkpoints, "pages written with uncommitted changes": c.Uncommitted,
 		"splits": c.Splits, "merges": c.Merges, "undone transactions": c.Undone,
 		"torn pages restored": c.Torn, "commits": c.Commits, "transactions undone by recovery": c.UndoneInRecovery, "write errors": c.Faults,
-		"cuts after a checkpoint at the log's end": c.Quiet,
-		"additions to escrow columns":              c.Adds,
-		"pages moved to the front":                 c.PagesMoved, "pages joined": c.PagesJoined,
+		"cuts after a checkpoint at the log's end":             c.Quiet,
+		"cuts while pages of a dropped table get others' rows": c.Reused,
+		"additions to escrow columns":                          c.Adds,
+		"pages moved to the front":                             c.PagesMoved, "pages joined": c.PagesJoined,
 		"pages given back": c.PagesReturned,
 		"schema changes":   c.DDL, "snapshots with states in the file": c.Spilled,
 		"long values changed in place or shared": c.Longs, "reads by indexes added later": c.Built,
@@ -313,11 +315,24 @@ func (s *sim) run() {
 	s.recoverUntilUp(false)
 	for range 2 + s.rng.IntN(3) {
 		s.disk.Left = 1 + s.rng.IntN(400)
-		quiet := -1
+		quiet, reuse := -1, -1
 		if s.rng.IntN(3) == 0 {
 			quiet = s.rng.IntN(150)
 		}
-		for i := 0; s.disk.Cut == nil && s.stepOn(i == quiet); i++ {
+		if s.rng.IntN(3) == 0 {
+			reuse = s.rng.IntN(60)
+		}
+		for i := 0; s.disk.Cut == nil; i++ {
+			do := s.step
+			switch {
+			case i == quiet && !s.full:
+				do = s.quiet
+			case i == reuse && !s.full:
+				do = s.reuse
+			}
+			if !s.stepOn(do) {
+				break
+			}
 			if s.t.Failed() {
 				return
 			}
@@ -340,7 +355,7 @@ func (s *sim) run() {
 }
 
 // stepOn does one step; false when a planted error has broken the instance.
-func (s *sim) stepOn(quiet bool) (alive bool) {
+func (s *sim) stepOn(do func()) (alive bool) {
 	defer func() {
 		if r := recover(); r == errBroken {
 			alive = false
@@ -351,11 +366,7 @@ func (s *sim) stepOn(quiet bool) (alive bool) {
 		}
 	}()
 	s.squeeze()
-	if quiet && !s.full {
-		s.quiet()
-	} else {
-		s.step()
-	}
+	do()
 	return true
 }
 
@@ -584,10 +595,7 @@ func (s *sim) step() {
 	case k < 4 && s.rng.IntN(4) == 0:
 		s.endHeld()
 	case len(s.open) == 0 || (k < 7 && len(s.open) < 4):
-		s.open = append(s.open, &simTx{
-			tx: s.in.Begin(), view: s.history[len(s.history)-1].clone(), changes: map[int]*row{},
-			adds: map[int]int64{},
-		})
+		s.open = append(s.open, s.begin())
 	case k < 17:
 		s.changeOrFull(s.open[s.rng.IntN(len(s.open))])
 	default:
@@ -595,6 +603,14 @@ func (s *sim) step() {
 		x := s.open[i]
 		s.open = slices.Delete(s.open, i, i+1)
 		s.endTx(x)
+	}
+}
+
+// begin begins a transaction, which sees what was committed last.
+func (s *sim) begin() *simTx {
+	return &simTx{
+		tx: s.in.Begin(), view: s.history[len(s.history)-1].clone(), changes: map[int]*row{},
+		adds: map[int]int64{},
 	}
 }
 

@@ -124,7 +124,7 @@ func (s *sim) makeTable(x *simTx, name string, rows int) error {
 			case "ID":
 				r.Set(c, ese.Int(i))
 			case "Photo":
-				r.Set(c, ese.Bytes(make([]byte, s.rng.IntN(5000))))
+				r.Set(c, ese.Bytes(s.plain([]int{5000, 16000}[s.rng.IntN(2)])))
 			}
 		}
 		if err := x.tx.Insert(r); err != nil {
@@ -214,11 +214,18 @@ func (s *sim) countRows(tx *ese.Tx, name string, want int) {
 	if err != nil {
 		s.fatal("%v", err)
 	}
+	photo, err := t.Column("Photo")
+	if err != nil {
+		s.fatal("%v", err)
+	}
 	n := 0
 	c := tx.Cursor(t.Primary())
 	ok, err := c.First()
 	for ; ok && err == nil; ok, err = c.Next() {
 		n++
+		if b, err := c.Row().Blob(photo, nil); err != nil || !isPlain(b) {
+			s.fatal("table %s, row %d: a photo of %d bytes is mixed: %v", name, n, len(b), err)
+		}
 	}
 	if err != nil || n != want {
 		s.fatal("table %s has %d rows, want %d: %v", name, n, want, err)

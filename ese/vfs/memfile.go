@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -138,8 +139,14 @@ func (ino *memInode) sync() {
 	ino.blocks = ino.blocks[:n]
 }
 
+// tear says how a power cut treats unsynced sectors.
+type tear struct {
+	keepNew float64 // the part that has the new content
+	hidden  bool    // all is new but for what tearHidden takes back
+}
+
 // crash returns a clean inode with a possible outcome of a power cut.
-func (ino *memInode) crash(rng *rand.Rand, keepNew float64) *memInode {
+func (ino *memInode) crash(rng *rand.Rand, how tear) *memInode {
 	size := ino.syncedSize
 	if ino.size != size && rng.Float64() < 0.7 {
 		size = ino.size
@@ -159,10 +166,12 @@ func (ino *memInode) crash(rng *rand.Rand, keepNew float64) *memInode {
 		}
 		data := slices.Clone(e.old)
 		for s := range sectorsPerBlock {
-			if !e.isUnsynced(s) || rng.Float64() < keepNew {
-				at := s * memSector
-				copy(data[at:at+memSector], e.data[at:at+memSector])
+			if !e.isUnsynced(s) || rng.Float64() < how.keepNew {
+				copy(sector(data, s), sector(e.data, s))
 			}
+		}
+		if how.hidden {
+			e.tearHidden(data)
 		}
 		out.blocks[i] = memExtent{data: data}
 	}
@@ -170,6 +179,59 @@ func (ino *memInode) crash(rng *rand.Rand, keepNew float64) *memInode {
 		out.cutTail(tail)
 	}
 	return out
+}
+
+func sector(block []byte, s int) []byte { return block[s*memSector : (s+1)*memSector] }
+
+// tearGroup is how many sectors tearHidden looks at together: 4 KiB, the smallest page.
+const tearGroup = 8
+
+// tearHidden tears data, which is all new, so that a checksum of sums modulo two does not see it,
+// such as that of a page in an .edb file: four sectors of a group keep what was there before, where
+// they have changed in the same bits and their numbers come to zero.
+func (e *memExtent) tearHidden(data []byte) {
+	for first := 0; first < sectorsPerBlock; first += tearGroup {
+		four := e.alike(first)
+		if four == nil {
+			continue
+		}
+		for _, s := range four {
+			copy(sector(data, first+s), sector(e.old, first+s))
+		}
+	}
+}
+
+// alike returns four unsynced sectors of a group, counted from its begin, that have changed in the
+// same bits and whose numbers come to zero modulo two; nil when there are none.
+func (e *memExtent) alike(first int) []int {
+	for i := range tearGroup {
+		for j := i + 1; j < tearGroup; j++ {
+			if !e.changedAlike(first+i, first+j) {
+				continue
+			}
+			for k := j + 1; k < tearGroup; k++ {
+				l := i ^ j ^ k
+				if l > k && e.changedAlike(first+i, first+k) && e.changedAlike(first+i, first+l) {
+					return []int{i, j, k, l}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// changedAlike tells whether two unsynced sectors have changed, and in the same bits.
+func (e *memExtent) changedAlike(a, b int) bool {
+	if !e.isUnsynced(a) || !e.isUnsynced(b) {
+		return false
+	}
+	oldA, newA, oldB, newB := sector(e.old, a), sector(e.data, a), sector(e.old, b), sector(e.data, b)
+	for n, was := range oldA {
+		if was^newA[n] != oldB[n]^newB[n] {
+			return false
+		}
+	}
+	return !bytes.Equal(oldA, newA)
 }
 
 // cutTail zeroes the last block beyond the file's size.
