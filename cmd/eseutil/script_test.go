@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "../../test/eseutil", RequireUniqueNames: true,
-		Deadline: time.Now().Add(min(8*time.Minute, program.Lifetime(t))),
+		Deadline: time.Now().Add(program.Lifetime(t)),
 	})
 }
 

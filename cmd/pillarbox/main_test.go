@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 			"ready": waitReady, "users": writeUsers, "store": startStore,
 		},
 		RequireUniqueNames: true,
-		Deadline:           time.Now().Add(min(8*time.Minute, program.Lifetime(t))),
+		Deadline:           time.Now().Add(program.Lifetime(t)),
 	})
 }
 
