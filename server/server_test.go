@@ -81,8 +81,8 @@ func (r *running) end(t *testing.T) {
 		if err != nil {
 			t.Errorf("ended with %v", err)
 		}
-	case <-time.After(15 * time.Second):
-		t.Fatal("not ended within 15 s")
+	case <-time.After(time.Minute):
+		t.Fatal("not ended within a minute")
 	}
 }
 
@@ -123,7 +123,8 @@ func TestEndWithIdleSessions(t *testing.T) {
 	r.dial(t, serviceIMAPS) // never begins the handshake
 	begin := time.Now()
 	r.end(t)
-	if took := time.Since(begin); took > 10*time.Second {
+	// What does not end by itself is cut after drainTime; then the storage group is closed.
+	if took := time.Since(begin); took > drainTime+20*time.Second {
 		t.Errorf("took %v", took)
 	}
 	for i, br := range readers {
