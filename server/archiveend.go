@@ -39,13 +39,13 @@ func (c *Core) finishArchives() {
 	defer cancel()
 	c.ending.mu.Lock()
 	defer c.ending.mu.Unlock()
-	var wg sync.WaitGroup
+	var end workers
 	for _, g := range c.groups() {
 		a, ran := c.ending.all[g.Name]
 		if !ran {
 			continue
 		}
-		wg.Go(func() {
+		end.Go(g.Name, func() {
 			begun := time.Now()
 			err := c.finishArchive(ctx, g, a)
 			if errors.Is(err, context.DeadlineExceeded) {
@@ -59,7 +59,10 @@ func (c *Core) finishArchives() {
 			c.logger.Info("log archived up to its end", "group", g.Name, "took", time.Since(begun))
 		})
 	}
-	wg.Wait()
+	for _, name := range end.wait(archiveEndTime + time.Second) { // a folder does not look at ctx
+		c.logger.Error("log not archived up to its end, its archive does not answer: the next start goes on",
+			"group", name)
+	}
 	for _, a := range c.ending.all {
 		if a != nil {
 			a.stream.Store.Close()

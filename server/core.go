@@ -34,6 +34,7 @@ type Core struct {
 	turned      chan struct{} // see groupsTurned
 	owners      *archiveOwners
 	ending      endingArchives
+	work        workers         // in the background, of a server
 	refused     sync.Map        // refusal by group
 	closing     context.Context // ends when backups have to
 	stop        context.CancelFunc

@@ -83,7 +83,10 @@ func (c *Core) keepArchives(ctx context.Context) {
 			}
 			one, stop := context.WithCancel(ctx)
 			running[g.Name] = stop
-			wg.Go(func() { c.keepArchive(one, g) })
+			wg.Go(func() {
+				defer c.work.begin("archive of " + g.Name + " in " + g.Archive)()
+				c.keepArchive(one, g)
+			})
 			wg.Go(func() { c.keepRoom(one, g) })
 		}
 		for name, stop := range running {

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
-	"time"
 )
 
 // RunOptions configures Run. The zero value is usable.
@@ -65,17 +63,6 @@ func Run(ctx context.Context, cfg *Config, o RunOptions) (err error) {
 	close(stop)
 	s.wg.Wait()
 	return err
-}
-
-func closeCore(c *Core, logger *slog.Logger) error {
-	start := time.Now()
-	if err := c.Close(); err != nil {
-		logger.Error("storage group not closed clean: the next start recovers it", "err", err)
-		return err
-	}
-	logger.Info("storage group closed: Clean Shutdown", "took", time.Since(start))
-	c.finishArchives()
-	return nil
 }
 
 // reloads answers SIGHUP.

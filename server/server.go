@@ -245,15 +245,16 @@ func (s *Server) serve(ctx context.Context) error {
 
 // guard keeps archive, schedule of backups and drills, warns, and purges.
 func (s *Server) guard(ctx context.Context) {
-	s.wg.Go(func() { s.core.keepArchives(ctx) })
-	if s.cfg.Backup.To != "" {
-		s.wg.Go(func() { s.core.keepSchedule(ctx) })
+	c := s.core
+	c.work.Go("archives", func() { c.keepArchives(ctx) })
+	if to := s.cfg.Backup.To; to != "" {
+		c.work.Go("schedule of backups to "+to, func() { c.keepSchedule(ctx) })
 	}
 	if s.cfg.Backup.DrillEvery.time > 0 {
-		s.wg.Go(func() { s.core.keepDrilling(ctx) })
+		c.work.Go("restore drill", func() { c.keepDrilling(ctx) })
 	}
-	s.wg.Go(func() { s.core.keepWatch(ctx) })
-	s.wg.Go(func() { s.core.keepPurging(ctx) })
+	c.work.Go("watch of backups and disks", func() { c.keepWatch(ctx) })
+	c.work.Go("purge", func() { c.keepPurging(ctx) })
 }
 
 // drain ends all services at once and waits for them (mail.md 30).
