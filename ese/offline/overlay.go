@@ -19,11 +19,13 @@ const overlayBlock = 4096
 type overlay struct {
 	vfs.FS
 	scratchName string
+	locked      string // is locked already by who made the overlay
 
 	mu      sync.Mutex
 	scratch vfs.File
 	used    int64 // bytes of the scratch file
 	files   map[string]*overlaid
+	bases   []vfs.File // all that were opened: one that is hidden may still be read
 }
 
 // overlaid is a file as it is seen; gone when it was removed.
@@ -51,10 +53,8 @@ func (l *overlay) end() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	errs := []error{l.scratch.Close(), l.FS.Remove(l.scratchName)}
-	for _, f := range l.files {
-		if f.base != nil {
-			errs = append(errs, f.base.Close())
-		}
+	for _, f := range l.bases {
+		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -79,6 +79,7 @@ func (l *overlay) find(name string) (*overlaid, error) {
 	if err != nil {
 		return nil, errors.Join(err, base.Close())
 	}
+	l.bases = append(l.bases, base)
 	f := &overlaid{lay: l, base: base, under: size, size: size, blocks: make(map[int64]int64)}
 	l.files[name] = f
 	return f, nil
@@ -116,7 +117,7 @@ func (l *overlay) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	l.files[filepath.Clean(name)] = &overlaid{gone: true, base: f.base}
+	l.files[filepath.Clean(name)] = &overlaid{gone: true}
 	return nil
 }
 
@@ -131,18 +132,17 @@ func (l *overlay) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
-	old, err := l.find(to)
-	if err != nil {
-		return err
-	}
-	if old != nil && old.base != nil {
-		if err := old.base.Close(); err != nil {
-			return err
-		}
-	}
 	l.files[filepath.Clean(from)] = &overlaid{gone: true}
 	l.files[filepath.Clean(to)] = f
 	return nil
+}
+
+// Lock takes a lock of the file system below, but for the one that is held for the overlay.
+func (l *overlay) Lock(name string) (io.Closer, error) {
+	if l.locked != "" && filepath.Clean(name) == filepath.Clean(l.locked) {
+		return io.NopCloser(nil), nil
+	}
+	return l.FS.Lock(name)
 }
 
 // SyncDir has nothing to do: nothing is to last.

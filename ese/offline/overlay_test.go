@@ -13,8 +13,8 @@ import (
 	"pillarbox/ese/vfs"
 )
 
-// TestOverlay does the same to an overlay and to a disk of its own: both show the same, and the disk
-// below the overlay stays as it was.
+// TestOverlay does the same to an overlay and to a disk of its own: both show the same, and the
+// disk below the overlay stays as it was.
 func TestOverlay(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 6))
@@ -151,4 +151,70 @@ func equal(a, b map[string][]byte) bool {
 		}
 	}
 	return true
+}
+
+// opened counts the files that are open.
+type opened struct {
+	vfs.FS
+	n int
+}
+
+type openedFile struct {
+	vfs.File
+	by *opened
+}
+
+func (o *opened) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := o.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	o.n++
+	return &openedFile{f, o}, nil
+}
+
+func (f *openedFile) Close() error {
+	f.by.n--
+	return f.File.Close()
+}
+
+// A file that is removed, or whose name another one gets, can be read by who has it open. Nothing
+// stays open in the end.
+func TestOverlayOpenFiles(t *testing.T) {
+	below := &opened{FS: vfs.NewMem()}
+	if err := below.MkdirAll("/d", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"/d/a", "/d/b", "/d/c"} {
+		put(t, below, n, []byte("text of "+n))
+	}
+	lay, err := newOverlay(below, "/scratch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(f vfs.File, want string) {
+		t.Helper()
+		b := make([]byte, len(want))
+		if _, err := f.ReadAt(b, 0); err != nil || string(b) != want {
+			t.Errorf("read %q, %v, want %q", b, err, want)
+		}
+	}
+	a, err1 := lay.OpenFile("/d/a", os.O_RDONLY, 0)
+	b, err2 := lay.OpenFile("/d/b", os.O_RDONLY, 0)
+	if err := errors.Join(err1, err2, lay.Remove("/d/a"), lay.Rename("/d/c", "/d/b")); err != nil {
+		t.Fatal(err)
+	}
+	put(t, lay, "/d/a", []byte("new"))
+	read(a, "text of /d/a")
+	read(b, "text of /d/b")
+	for name, want := range map[string]string{"/d/a": "new", "/d/b": "text of /d/c"} {
+		f, err := lay.OpenFile(name, os.O_RDONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read(f, want)
+	}
+	if err := lay.end(); err != nil || below.n != 0 {
+		t.Errorf("%d files are open: %v", below.n, err)
+	}
 }

@@ -24,19 +24,29 @@ type Trial struct {
 // Try is Recover on a scratch file over the group's files, which stay as they are: it proves that
 // the log can be replayed, up to and with generation last, or to its end when that is 0. More log
 // can be put there afterwards. The scratch file lies in the system folder and takes what the
-// recovery would write.
+// recovery would write; one that is killed leaves it to the next. Nobody else may have the group.
 func Try(o RecoverOptions, last uint32) (t Trial, err error) {
 	o.setFolders()
 	if _, err := o.FS.Stat(filepath.Join(o.LogDir, o.Base+".loss")); err == nil {
 		return t, errors.New("lost log is being given up: recover without /u first")
 	}
-	lay, err := newOverlay(o.FS, filepath.Join(o.SystemDir,
-		fmt.Sprintf("%strial-%d.tmp", o.Base, os.Getpid())))
+	name := filepath.Join(o.DatabaseDir, o.Base+".lock")
+	lock, err := o.FS.Lock(name)
+	if err != nil {
+		return t, fmt.Errorf("recover: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	lay, err := newOverlay(o.FS, filepath.Join(o.SystemDir, o.Base+"trial.tmp"))
 	if err != nil {
 		return t, err
 	}
 	defer func() { err = errors.Join(err, lay.end()) }()
+	lay.locked = name
 	o.FS = lay
+	return o.try(lay, last)
+}
+
+func (o *RecoverOptions) try(lay *overlay, last uint32) (t Trial, err error) {
 	gens, err := o.generations()
 	if err != nil {
 		return t, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -135,5 +136,31 @@ func TestTry(t *testing.T) {
 				t.Errorf("recovered %+v, tried %+v", stats, all.RecoveryStats)
 			}
 		})
+	}
+}
+
+// Nobody tries a group that another one has, nor touches his scratch file; what a killed one left goes
+// with the next.
+func TestTryAlone(t *testing.T) {
+	disk := dirtyGroup(t, 1)
+	o := offline.RecoverOptions{FS: disk, Base: "E00", LogDir: "/g"}
+	const scratch = "/g/E00trial.tmp"
+	f, err := disk.OpenFile(scratch, os.O_RDWR|os.O_CREATE, 0o600)
+	check(t, err)
+	_, err = f.WriteAt(make([]byte, 12345), 0)
+	check(t, errors.Join(err, f.Close()))
+	lock, err := disk.Lock("/g/E00.lock")
+	check(t, err)
+	if _, err := offline.Try(o, 0); !errors.Is(err, ese.ErrLocked) {
+		t.Errorf("tried a group that another one has: %v", err)
+	}
+	if n, err := disk.Stat(scratch); err != nil || n != 12345 {
+		t.Errorf("the other's scratch file: %d bytes, %v", n, err)
+	}
+	check(t, lock.Close())
+	_, err = offline.Try(o, 0)
+	check(t, err)
+	if _, err := disk.Stat(scratch); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the scratch file: %v", err)
 	}
 }
