@@ -79,6 +79,9 @@ func loadRegistry(fsys vfs.FS, path string) (*registry, error) {
 	if err == nil {
 		err = json.Unmarshal(text, r)
 	}
+	if err == nil {
+		err = r.refuseEmpty()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: put it back from a backup", path, err)
 	}
@@ -86,6 +89,19 @@ func loadRegistry(fsys vfs.FS, path string) (*registry, error) {
 		r.Databases = make(map[Place]*databaseRecord)
 	}
 	return r, nil
+}
+
+// refuseEmpty refuses entries that say nothing.
+func (r *registry) refuseEmpty() error {
+	for p, d := range r.Databases {
+		if d == nil || d.Engine == "" {
+			return fmt.Errorf("it says nothing of the database %s", p)
+		}
+	}
+	if slices.Contains(r.Groups, nil) {
+		return errors.New("it says nothing of a storage group")
+	}
+	return nil
 }
 
 func readWhole(fsys vfs.FS, path string) (text []byte, err error) {

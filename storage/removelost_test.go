@@ -282,3 +282,23 @@ func TestReadmitKeepsFiles(t *testing.T) {
 		t.Errorf("taken back: %v", left())
 	}
 }
+
+// Entries of groups.json that say nothing are told, as anything else that cannot be read.
+func TestEmptyEntries(t *testing.T) {
+	at := filepath.Join(t.TempDir(), RegistryName)
+	for text, want := range map[string]string{
+		`null`:                                      "",
+		`{"databases": null, "groups": null}`:       "",
+		`{"databases": {"a/x": null}}`:              "a/x",
+		`{"databases": {"a/x": {}}}`:                "a/x",
+		`{"groups": [null]}`:                        "a storage group",
+		`{"databases": {"a/x": {"engine": "x.e"}}}`: "",
+	} {
+		must(t, os.WriteFile(at, []byte(text), 0o600))
+		r, err := loadRegistry(vfs.OS(), at)
+		if want == "" && (err != nil || r.Databases == nil) || want != "" && (err == nil ||
+			!strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
