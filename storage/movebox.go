@@ -31,6 +31,9 @@ func (s *Set) MoveMailbox(
 	if err := s.CheckPlace(to); err != nil {
 		return err
 	}
+	if err := s.finishEarlier(ctx, id, from); err != nil {
+		return fmt.Errorf("finish an earlier move of mailbox %s first: %w", id, err)
+	}
 	if err := s.dropOthers(ctx, id, to); err != nil {
 		return err
 	}
@@ -111,6 +114,28 @@ func (s *Set) dropOthers(ctx context.Context, id store.MailboxID, to Place) erro
 			continue
 		}
 		if err := u.store.DropArriving(ctx, u.Database, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishEarlier finishes moves that have switched a mailbox to its present place: what the places
+// before still have of it goes, or it would be in the way of a move back, and be forgotten by a
+// move on.
+func (s *Set) finishEarlier(ctx context.Context, id store.MailboxID, at Place) error {
+	for _, u := range s.unfinished() {
+		if u.Mailbox != id || u.at != at {
+			continue
+		}
+		if _, ok := s.record(Place(u.Origin)); !ok {
+			continue // the place was removed, and what it held with it
+		}
+		r, err := s.moveRequest(id, Place(u.Origin), at)
+		if err == nil {
+			err = store.FinishMove(ctx, r)
+		}
+		if err != nil {
 			return err
 		}
 	}
