@@ -199,11 +199,7 @@ func (s *Set) resume(ctx context.Context, u *unfinished) error {
 			return nil
 		}
 		defer s.endMove(u.Mailbox)
-		r, err := s.moveRequest(u.Mailbox, Place(u.Origin), u.at)
-		if err != nil {
-			return err
-		}
-		return store.FinishMove(ctx, r)
+		return s.finishEarlier(ctx, u.Mailbox, u.at)
 	case Place(u.Origin) == home:
 		return s.MoveMailbox(ctx, u.Mailbox, u.at, nil)
 	case u.Arriving:
